@@ -1,0 +1,116 @@
+//! The only place that runs blocking model work: an OS thread that owns the model, behind a bounded
+//! channel, or inline for simulations.
+//!
+//! Floor 1. Knows no model. Inline exists because a model on its own thread looks idle to tokio's
+//! paused clock, which would then jump past every deadline; run inline, a seed repeats exactly.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::{mpsc, oneshot};
+
+/// Why a piece of work gave no result.
+#[derive(Debug, thiserror::Error, Clone, PartialEq, Eq)]
+pub enum ComputeError {
+    /// The thread is gone: the work (or earlier work) panicked, or start-up failed.
+    #[error("compute thread `{0}` has stopped")]
+    Stopped(String),
+    /// The channel is full.
+    #[error("compute thread `{0}` is overloaded")]
+    Overloaded(String),
+}
+
+/// How work is run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ComputeMode {
+    /// On an OS thread of its own.
+    #[default]
+    Thread,
+    /// On the caller's task, at once.
+    Inline,
+}
+
+type Job<M> = Box<dyn FnOnce(&mut M) + Send>;
+
+/// A model and the place where it runs. Clones share the model; the thread ends with the last.
+pub struct Compute<M> {
+    name: Arc<str>,
+    place: Place<M>,
+}
+
+enum Place<M> {
+    Thread(mpsc::Sender<Job<M>>),
+    Inline(Arc<Mutex<M>>),
+}
+
+impl<M> Clone for Compute<M> {
+    fn clone(&self) -> Self {
+        let place = match &self.place {
+            Place::Thread(jobs) => Place::Thread(jobs.clone()),
+            Place::Inline(model) => Place::Inline(Arc::clone(model)),
+        };
+        Self { name: Arc::clone(&self.name), place }
+    }
+}
+
+impl<M> std::fmt::Debug for Compute<M> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Compute").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+impl<M: Send + 'static> Compute<M> {
+    /// Starts a place for `model`; at most `queue` pieces of work wait.
+    pub fn start(
+        name: &str,
+        mode: ComputeMode,
+        queue: usize,
+        model: M,
+    ) -> Result<Self, ComputeError> {
+        let place = match mode {
+            ComputeMode::Inline => Place::Inline(Arc::new(Mutex::new(model))),
+            ComputeMode::Thread => {
+                let (sender, receiver) = mpsc::channel::<Job<M>>(queue.max(1));
+                std::thread::Builder::new()
+                    .name(name.to_owned())
+                    .spawn(move || run(model, receiver))
+                    .map_err(|_| ComputeError::Stopped(name.to_owned()))?;
+                Place::Thread(sender)
+            }
+        };
+        Ok(Self { name: name.into(), place })
+    }
+
+    /// Runs `work` on the model and returns its result; waits for a place in the queue.
+    ///
+    /// Dropping the future abandons the result, not the work: a model is never left half-way.
+    pub async fn run<T, F>(&self, work: F) -> Result<T, ComputeError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut M) -> T + Send + 'static,
+    {
+        match &self.place {
+            Place::Inline(model) => {
+                let mut model = model.lock().unwrap_or_else(PoisonError::into_inner);
+                Ok(work(&mut model))
+            }
+            Place::Thread(jobs) => {
+                let (reply, result) = oneshot::channel();
+                let job: Job<M> = Box::new(move |model| {
+                    // The caller may have given up; the work is done all the same.
+                    let _ = reply.send(work(model));
+                });
+                jobs.send(job).await.map_err(|_| self.stopped())?;
+                result.await.map_err(|_| self.stopped())
+            }
+        }
+    }
+
+    fn stopped(&self) -> ComputeError {
+        ComputeError::Stopped(self.name.to_string())
+    }
+}
+
+fn run<M>(mut model: M, mut jobs: mpsc::Receiver<Job<M>>) {
+    while let Some(job) = jobs.blocking_recv() {
+        job(&mut model);
+    }
+}

@@ -1,0 +1,22 @@
+//! The sockets of the service: everything outside an actor is reached through one of these traits.
+//!
+//! Floor 1. Each port has one contract suite that all its adapters pass; only `wiring.rs` of the
+//! root package knows which adapter stands behind which port.
+
+mod environment;
+mod generator;
+mod index;
+mod judge;
+mod learner;
+mod log;
+mod policy;
+mod snapshots;
+
+pub use environment::{Environment, EnvironmentError, Trial};
+pub use generator::{GenerateError, Generator};
+pub use index::{SearchError, SearchIndex};
+pub use judge::{Judge, JudgeError, JudgeTask};
+pub use learner::{Batch, Examination, LearnError, LearnReport, Learner};
+pub use log::{Commit, EventConsumer, EventLog, LogError, NewRecord, Record, StateChange, Stream};
+pub use policy::{DecideRequest, Policy, PolicyError};
+pub use snapshots::{SnapshotError, SnapshotStore};

@@ -1,0 +1,89 @@
+//! What turns judged episodes into better weights.
+
+use crate::types::{PolicySnapshot, PolicyVersion, Sample};
+use serde::{Deserialize, Serialize};
+
+/// Judged episodes handed to one update.
+#[derive(Debug, Clone, Default)]
+pub struct Batch {
+    /// Trained on.
+    pub train: Vec<Sample>,
+    /// Never trained on: the gate examines candidates here.
+    pub holdout: Vec<Sample>,
+}
+
+/// What one update did.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct LearnReport {
+    /// Samples that were used.
+    pub samples: u64,
+    /// Samples refused, with the reason of the first (too stale, no propensity, …).
+    pub refused: u64,
+    /// Optimiser steps.
+    pub steps: u64,
+    /// Mean loss of the last pass.
+    pub loss: f64,
+    /// k3 estimate of KL(policy ‖ reference), nats a decision.
+    pub kl: f64,
+    /// Share of ratios that were clipped, in [0, 1].
+    pub clip_fraction: f64,
+    /// Mean reward of the trained samples.
+    pub reward_mean: f64,
+}
+
+/// The gate's finding on one candidate.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Examination {
+    /// Whether it may serve.
+    pub accepted: bool,
+    /// Why, in one sentence with the figures.
+    pub reason: String,
+    /// Held-out queries compared.
+    pub queries: u64,
+    /// Mean reward of the champion on them.
+    pub champion: f64,
+    /// Mean reward of the candidate on them.
+    pub candidate: f64,
+    /// 95% interval of the paired difference candidate − champion.
+    pub difference: (f64, f64),
+}
+
+/// Why an update produced no candidate; the serving weights are untouched.
+#[derive(Debug, thiserror::Error)]
+pub enum LearnError {
+    /// Nothing to learn from yet.
+    #[error("not enough to learn from: {0}")]
+    TooLittle(String),
+    /// A loss or a gradient stopped being finite.
+    #[error("training diverged at step {step}: {reason}")]
+    Diverged {
+        /// Optimiser step, from 0.
+        step: u64,
+        /// What was not finite.
+        reason: String,
+    },
+    /// The model refused its input.
+    #[error("training failed: {0}")]
+    Model(String),
+}
+
+/// Trains candidates. Synchronous: it runs on the learner's compute thread.
+pub trait Learner: Send {
+    /// Trains on the batch from the champion's weights and returns a candidate that carries
+    /// `version` and the champion as its parent. Nothing is published here.
+    fn update(
+        &mut self,
+        batch: &Batch,
+        version: PolicyVersion,
+    ) -> Result<(PolicySnapshot, LearnReport), LearnError>;
+
+    /// Compares a candidate with the champion on samples that were never trained on.
+    fn examine(
+        &mut self,
+        candidate: &PolicySnapshot,
+        holdout: &[Sample],
+    ) -> Result<Examination, LearnError>;
+
+    /// Makes this snapshot the champion: the start of the next update.
+    fn adopt(&mut self, champion: &PolicySnapshot) -> Result<(), LearnError>;
+}

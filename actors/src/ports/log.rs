@@ -1,0 +1,164 @@
+//! The only memory of the service: streams of records, consumers with offsets and derived state.
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// The streams; on Kafka a topic each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stream {
+    /// Written by applications: `types::Query`.
+    Queries,
+    /// Written by serving, for applications: the answer.
+    Answers,
+    /// Written by serving: `types::Episode`.
+    Episodes,
+    /// Written by users and applications: `types::Feedback`.
+    Feedback,
+    /// Written by the judge: `types::RewardRecord`.
+    Rewards,
+    /// Written by the learner: `types::PolicyRecord`.
+    Policies,
+    /// Written by anyone: a record that could not be read, and why.
+    Deadletter,
+}
+
+impl Stream {
+    /// All streams, in the order of the enum.
+    pub const ALL: [Stream; 7] = [
+        Stream::Queries,
+        Stream::Answers,
+        Stream::Episodes,
+        Stream::Feedback,
+        Stream::Rewards,
+        Stream::Policies,
+        Stream::Deadletter,
+    ];
+
+    /// The public name, `regrade.<stream>`.
+    pub fn topic(self) -> &'static str {
+        match self {
+            Stream::Queries => "regrade.queries",
+            Stream::Answers => "regrade.answers",
+            Stream::Episodes => "regrade.episodes",
+            Stream::Feedback => "regrade.feedback",
+            Stream::Rewards => "regrade.rewards",
+            Stream::Policies => "regrade.policies",
+            Stream::Deadletter => "regrade.deadletter",
+        }
+    }
+}
+
+/// A record to be written.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct NewRecord {
+    /// Partitioning and compaction key: a query or decision id.
+    pub key: String,
+    /// CloudEvents attributes (`ce_id`, `ce_source`, …) and others.
+    pub headers: BTreeMap<String, String>,
+    /// JSON.
+    pub payload: Vec<u8>,
+}
+
+/// A record as read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    /// Its stream.
+    pub stream: Stream,
+    /// Its partition; 0 where there is only one.
+    pub partition: u32,
+    /// Its offset in the partition, from 0, without gaps on the embedded log.
+    pub offset: u64,
+    /// Key.
+    pub key: String,
+    /// Headers.
+    pub headers: BTreeMap<String, String>,
+    /// Payload.
+    pub payload: Vec<u8>,
+}
+
+/// One change of a consumer's derived state.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StateChange {
+    /// Sets a value.
+    Put {
+        /// Key within this consumer.
+        key: String,
+        /// Value.
+        value: Vec<u8>,
+    },
+    /// Removes a value; a missing one is no error.
+    Delete {
+        /// Key within this consumer.
+        key: String,
+    },
+}
+
+/// Progress of a consumer, written in one atomic durable step.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Commit {
+    /// `(stream, partition, next offset)`: everything before is done with.
+    pub positions: Vec<(Stream, u32, u64)>,
+    /// Changes of derived state.
+    pub state: Vec<StateChange>,
+    /// Records that come out of the work: on the embedded log in the same write, elsewhere
+    /// written first and made idempotent by their key.
+    pub appends: Vec<(Stream, NewRecord)>,
+}
+
+/// Why the log failed.
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    /// The disk is full; reading still works and writing does again once there is room.
+    #[error("event log is out of space: {0}")]
+    Full(String),
+    /// The log cannot be reached or written; another try may succeed.
+    #[error("event log is unavailable: {0}")]
+    Unavailable(String),
+    /// Stored data does not pass its checks.
+    #[error("event log is damaged: {0}")]
+    Damaged(String),
+    /// Another process owns it.
+    #[error("event log is in use: {0}")]
+    InUse(String),
+    /// The request itself is wrong (a record over the size limit, a position in the future).
+    #[error("event log refused the request: {0}")]
+    Refused(String),
+}
+
+/// Durable ordered streams.
+#[async_trait]
+pub trait EventLog: Send + Sync {
+    /// Appends records in order, all or none; durable when it returns. Gives their offsets.
+    async fn append(&self, stream: Stream, records: Vec<NewRecord>) -> Result<Vec<u64>, LogError>;
+
+    /// Opens a named consumer of some streams at its committed positions (the start, if none).
+    async fn consumer(
+        &self,
+        name: &str,
+        streams: &[Stream],
+    ) -> Result<Box<dyn EventConsumer>, LogError>;
+
+    /// The next offset of each partition of a stream.
+    async fn ends(&self, stream: Stream) -> Result<Vec<u64>, LogError>;
+}
+
+/// One reader of the log. Dropping it gives its partitions back.
+#[async_trait]
+pub trait EventConsumer: Send {
+    /// Up to `max` records after those already polled; waits up to `wait` for the first.
+    /// Order holds within a stream and partition. Empty when nothing came.
+    async fn poll(&mut self, max: usize, wait: Duration) -> Result<Vec<Record>, LogError>;
+
+    /// Makes progress durable. A commit may name a position before what was polled (work still
+    /// held in memory is read again after a restart), never after it.
+    async fn commit(&mut self, commit: Commit) -> Result<(), LogError>;
+
+    /// The derived state as last committed, by key.
+    async fn state(&mut self) -> Result<BTreeMap<String, Vec<u8>>, LogError>;
+
+    /// Returns to the committed positions, as after a restart.
+    async fn rewind(&mut self) -> Result<(), LogError>;
+}

@@ -1,0 +1,25 @@
+//! The vocabulary of the service: plain data, serialisable, without behaviour.
+//!
+//! Floor 0. Knows no actor, port, model or store. Every record of the event log is made of these
+//! types, so a field is added with a default and never renamed.
+
+mod answer;
+mod decision;
+mod episode;
+mod ids;
+mod policy;
+mod query;
+mod reward;
+
+pub use answer::{Answer, Feedback, Usage};
+pub use decision::{
+    CandidateStates, Decision, Exploration, Gate, PolicyStamp, SelectionLimits, StatesError,
+};
+pub use episode::{Episode, Outcome};
+pub use ids::{DecisionId, Digest, DocumentId, PolicyVersion, QueryId, next_id};
+pub use policy::{PolicyRecord, PolicySnapshot, PolicyState};
+pub use query::{Candidate, Document, Query};
+pub use reward::{Reward, RewardPart, RewardRecord, Sample, Verdict};
+
+/// Version of the record schema, written into every record of the log.
+pub const SCHEMA_VERSION: u32 = 1;

@@ -1,0 +1,49 @@
+//! What the generator says, and what people and programs say about it later.
+
+use super::{DecisionId, DocumentId};
+use serde::{Deserialize, Serialize};
+
+/// The answer to one query.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Answer {
+    /// The text shown to the user; empty when the generator found no answer.
+    pub text: String,
+    /// Documents the answer rests on.
+    pub citations: Vec<DocumentId>,
+    /// Generator's own confidence where it has one; unbounded, comparable within one generator.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub confidence: Option<f32>,
+    /// What it cost.
+    pub usage: Usage,
+}
+
+/// Tokens spent on one answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Usage {
+    /// Tokens of the documents put before the generator.
+    pub context_tokens: u32,
+    /// Tokens the generator wrote.
+    pub answer_tokens: u32,
+}
+
+/// A verdict on a decision that arrives after the answer, perhaps late, twice, or for nothing known.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Feedback {
+    /// Names this feedback; a repeat with the same id is dropped.
+    pub id: String,
+    /// The decision it is about.
+    pub decision_id: DecisionId,
+    /// A score in [0, 1], if one was given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<f64>,
+    /// Reference answers, any of which is right.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub references: Vec<String>,
+    /// Who says so: `user`, `application`, `judge`; free text, kept for the record.
+    #[serde(default)]
+    pub source: String,
+    /// When it was given, milliseconds since the Unix epoch.
+    #[serde(default)]
+    pub time_ms: u64,
+}

@@ -1,0 +1,52 @@
+//! One query served, as data: what the log keeps of it.
+
+use super::{Answer, Candidate, Decision, DecisionId, Query, SCHEMA_VERSION};
+use serde::{Deserialize, Serialize};
+
+/// How an accepted query ended.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "outcome", rename_all = "snake_case")]
+pub enum Outcome {
+    /// The user has an answer.
+    Answered {
+        /// The answer.
+        answer: Answer,
+    },
+    /// The user has an error that names the stage.
+    Failed {
+        /// Where: `retrieve`, `decide`, `generate`.
+        stage: String,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// The trajectory of one query, written once it is over.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Episode {
+    /// Schema of this record.
+    pub schema: u32,
+    /// The query as admitted.
+    pub query: Query,
+    /// What could be chosen, in retrieval order.
+    pub candidates: Vec<Candidate>,
+    /// What was chosen; `None` when the query failed before a decision.
+    pub decision: Option<Decision>,
+    /// How it ended.
+    #[serde(flatten)]
+    pub outcome: Outcome,
+    /// When it ended, milliseconds since the Unix epoch.
+    pub finished_ms: u64,
+    /// From admission to the answer, milliseconds.
+    pub duration_ms: u64,
+}
+
+impl Episode {
+    /// The schema this build writes.
+    pub const SCHEMA: u32 = SCHEMA_VERSION;
+
+    /// The decision's id, if there was a decision.
+    pub fn decision_id(&self) -> Option<&DecisionId> {
+        self.decision.as_ref().map(|d| &d.id)
+    }
+}

@@ -1,0 +1,86 @@
+//! Policy weights as they travel, and what the log says of them.
+
+use super::{Digest, PolicyVersion};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+use std::sync::Arc;
+
+/// A complete set of policy weights, immutable.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PolicySnapshot {
+    /// Number of these weights.
+    pub version: PolicyVersion,
+    /// Weights they were trained from; `None` for the first.
+    pub parent: Option<PolicyVersion>,
+    /// What trained them.
+    pub recipe: String,
+    /// safetensors bytes.
+    pub weights: Arc<[u8]>,
+    /// SHA-256 of `weights`.
+    pub digest: Digest,
+}
+
+impl PolicySnapshot {
+    /// Wraps weights and computes their digest.
+    pub fn new(
+        version: PolicyVersion,
+        parent: Option<PolicyVersion>,
+        recipe: impl Into<String>,
+        weights: Vec<u8>,
+    ) -> Self {
+        let digest = Self::digest_of(&weights);
+        Self { version, parent, recipe: recipe.into(), weights: weights.into(), digest }
+    }
+
+    /// SHA-256 in lower-case hexadecimal.
+    pub fn digest_of(weights: &[u8]) -> Digest {
+        use std::fmt::Write as _;
+        let mut text = String::with_capacity(64);
+        for byte in Sha256::digest(weights) {
+            // Writing to a String cannot fail.
+            let _ = write!(text, "{byte:02x}");
+        }
+        Digest(text)
+    }
+
+    /// Whether the bytes are those the digest was made of.
+    pub fn is_intact(&self) -> bool {
+        Self::digest_of(&self.weights) == self.digest
+    }
+}
+
+/// How far a version has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PolicyState {
+    /// Trained, not yet accepted.
+    Candidate,
+    /// Serves users.
+    Champion,
+    /// Refused by the gate, or replaced.
+    Retired,
+}
+
+/// The record in `regrade.policies`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PolicyRecord {
+    /// Schema of this record.
+    pub schema: u32,
+    /// The version it speaks of.
+    pub version: PolicyVersion,
+    /// Its parent.
+    pub parent: Option<PolicyVersion>,
+    /// What trained it.
+    pub recipe: String,
+    /// Digest of the weights.
+    pub digest: Digest,
+    /// Where the weights are, in the snapshot store.
+    pub uri: String,
+    /// Its state from now on.
+    pub state: PolicyState,
+    /// Why it was accepted or refused: the gate's report.
+    #[serde(default)]
+    pub reason: String,
+    /// When, milliseconds since the Unix epoch.
+    pub time_ms: u64,
+}

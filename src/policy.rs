@@ -1,0 +1,11 @@
+//! Models: the encoder, the reader heads on it, and the selection policy. Knows tensors, not algorithms.
+
+pub mod encoder;
+pub mod head;
+pub mod kernels;
+pub mod layers;
+pub mod model_folder;
+pub mod optimizer;
+pub mod reader;
+pub mod selection;
+pub mod serving;
