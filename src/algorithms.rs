@@ -1,1 +1,8 @@
-//! stub
+//! Losses, advantages and divergences: pure functions, one idea a file. No model, no loop, no IO.
+
+pub mod advantage;
+pub mod divergence;
+pub mod dpo;
+pub mod rrpo;
+pub mod sft;
+pub mod utility;

@@ -1,6 +1,7 @@
 //! Models: the encoder, the reader heads on it, and the selection policy. Knows tensors, not algorithms.
 
 pub mod encoder;
+pub mod features;
 pub mod head;
 pub mod kernels;
 pub mod layers;
@@ -8,4 +9,5 @@ pub mod model_folder;
 pub mod optimizer;
 pub mod reader;
 pub mod selection;
+pub mod trajectories;
 pub mod serving;

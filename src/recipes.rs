@@ -1,1 +1,4 @@
-//! stub
+//! A training system is one file here, read from paper to code. Recipes share functions, never loops.
+
+pub mod gate;
+pub mod online;

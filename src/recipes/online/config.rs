@@ -1,0 +1,167 @@
+//! The settings of the online recipe, each with its bound.
+
+use crate::recipes::gate::GateConfig;
+use serde::{Deserialize, Serialize};
+
+/// Which loss.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Objective {
+    /// Clipped policy gradient over sampled selections.
+    #[default]
+    Rrpo,
+    /// Preference of the best over the worst selection of each query.
+    Dpo,
+}
+
+impl Objective {
+    /// Its name in configuration and lineage.
+    pub fn name(self) -> &'static str {
+        match self {
+            Objective::Rrpo => "rrpo",
+            Objective::Dpo => "dpo",
+        }
+    }
+}
+
+/// How a reward becomes credit for steps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Advantage {
+    /// Every step gets the whole selection's reward minus the reference's.
+    #[default]
+    Terminal,
+    /// RRPO over prefix rewards, zero at the reference.
+    SelfCritical,
+    /// RRPO over prefix rewards as printed, then whitened over the update.
+    Printed,
+}
+
+/// Settings of the online recipe.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct OnlineConfig {
+    /// The loss.
+    pub objective: Objective,
+    /// How rewards become advantages (`rrpo`).
+    pub advantage: Advantage,
+    /// Seed of shuffling, rollouts and dropout.
+    pub seed: u64,
+    /// Fewest usable samples for an update.
+    pub queries_min: usize,
+    /// Passes over the samples.
+    pub epochs: usize,
+    /// Queries a step.
+    pub batch_queries: usize,
+    /// Peak learning rate; warmed up over a tenth of the steps, then falls along a cosine.
+    pub learning_rate: f64,
+    /// Decoupled weight decay.
+    pub weight_decay: f64,
+    /// Gradients are scaled down to this global norm.
+    pub gradient_norm_max: f64,
+    /// Share of state columns hidden at random in training, in [0, 1).
+    pub dropout: f64,
+    /// Selections drawn a query besides the served one.
+    pub rollouts: usize,
+    /// Softmax temperature of the rollouts and of the trained policy.
+    pub temperature: f64,
+    /// Uniform share in rollouts.
+    pub epsilon: f64,
+    /// Also tries each candidate alone, up to this many: the cheapest selections there are.
+    pub singles: usize,
+    /// Half-width of the ratio's free range (`rrpo`).
+    pub clip: f64,
+    /// Weight of the exact KL to the champion.
+    pub kl_weight: f64,
+    /// Weight of the entropy bonus.
+    pub entropy_weight: f64,
+    /// Discount over steps for prefix advantages.
+    pub gamma: f64,
+    /// λ over steps for prefix advantages.
+    pub lambda: f64,
+    /// Weight of the regression of each candidate's own utility; needs `singles`.
+    pub utility_weight: f64,
+    /// Inverse temperature (`dpo`).
+    pub beta: f64,
+    /// Weight of the chosen selection's likelihood (`dpo`).
+    pub sft_weight: f64,
+    /// Least difference of rewards that makes a pair (`dpo`).
+    pub gap_min: f64,
+    /// The check on held-out samples.
+    pub gate: GateConfig,
+}
+
+impl Default for OnlineConfig {
+    fn default() -> Self {
+        Self {
+            objective: Objective::Rrpo,
+            advantage: Advantage::Terminal,
+            seed: 0,
+            queries_min: 16,
+            epochs: 8,
+            batch_queries: 32,
+            learning_rate: 1e-3,
+            weight_decay: 0.01,
+            gradient_norm_max: 1.0,
+            dropout: 0.1,
+            rollouts: 16,
+            temperature: 1.0,
+            epsilon: 0.1,
+            singles: 20,
+            clip: 0.2,
+            kl_weight: 0.01,
+            entropy_weight: 0.0,
+            gamma: 1.0,
+            lambda: 1.0,
+            utility_weight: 1.0,
+            beta: 0.1,
+            sft_weight: 0.05,
+            gap_min: 0.1,
+            gate: GateConfig::default(),
+        }
+    }
+}
+
+impl OnlineConfig {
+    /// Names the first field that is out of its range, and the range.
+    pub fn validate(&self) -> Result<(), (String, String)> {
+        let range = |field: &str, ok: bool, expected: &str| {
+            if ok { Ok(()) } else { Err((field.to_owned(), expected.to_owned())) }
+        };
+        let unit = |v: f64| (0.0..=1.0).contains(&v);
+        range("queries_min", self.queries_min >= 1, "at least 1")?;
+        range("epochs", (1..=1000).contains(&self.epochs), "1 to 1000")?;
+        range("batch_queries", (1..=4096).contains(&self.batch_queries), "1 to 4096")?;
+        let rate_ok = self.learning_rate > 0.0 && self.learning_rate < 1.0;
+        range("learning_rate", rate_ok, "above 0 and below 1")?;
+        range("weight_decay", unit(self.weight_decay), "0 to 1")?;
+        range("gradient_norm_max", self.gradient_norm_max > 0.0, "above 0")?;
+        range("dropout", (0.0..1.0).contains(&self.dropout), "0 to below 1")?;
+        range("rollouts", self.rollouts <= 256, "at most 256")?;
+        range("singles", self.singles <= 500, "at most 500")?;
+        range("temperature", self.temperature > 0.0 && self.temperature <= 100.0, "above 0, to 100")?;
+        range("epsilon", unit(self.epsilon), "0 to 1")?;
+        range("clip", self.clip > 0.0 && self.clip < 1.0, "above 0 and below 1")?;
+        range("kl_weight", self.kl_weight >= 0.0, "at least 0")?;
+        range("entropy_weight", self.entropy_weight >= 0.0, "at least 0")?;
+        range("gamma", unit(self.gamma), "0 to 1")?;
+        range("lambda", unit(self.lambda), "0 to 1")?;
+        range("utility_weight", self.utility_weight >= 0.0, "at least 0")?;
+        range("beta", self.beta > 0.0, "above 0")?;
+        range("sft_weight", self.sft_weight >= 0.0, "at least 0")?;
+        range("gap_min", self.gap_min >= 0.0, "at least 0")?;
+        self.gate.validate().map_err(|(f, e)| (format!("gate.{f}"), e))
+    }
+
+    /// Learning rate of a step: linear warm-up over a tenth, then a cosine to a tenth of the peak.
+    pub(super) fn rate_at(&self, step: u64, total: u64) -> f64 {
+        let warm = (total as f64 / 10.0).max(1.0);
+        let done = step as f64 + 1.0;
+        if done <= warm {
+            return self.learning_rate * done / warm;
+        }
+        let progress = ((done - warm) / (total as f64 - warm).max(1.0)).min(1.0);
+        let cosine = 0.5 * (1.0 + (std::f64::consts::PI * progress).cos());
+        self.learning_rate * (0.1 + 0.9 * cosine)
+    }
+}

@@ -1,0 +1,247 @@
+//! The loss of one minibatch of groups.
+
+use super::config::{Advantage, Objective, OnlineConfig};
+use super::groups::{Group, Tried};
+use crate::algorithms::{advantage, divergence, dpo, rrpo, utility};
+use crate::policy::head::Head;
+use crate::policy::trajectories::{Recorded, Trajectories};
+use actors::ports::LearnReport;
+use candle_core::{D, Device, Result, Tensor};
+use rand::Rng;
+use rand::rngs::StdRng;
+
+/// One step's loss and what to report of it.
+pub(super) struct Step {
+    pub loss: Tensor,
+    pub kl: f64,
+    pub clip_fraction: f64,
+}
+
+/// Sums over one pass.
+#[derive(Default)]
+pub(super) struct Totals {
+    steps: f64,
+    loss: f64,
+    kl: f64,
+    clip_fraction: f64,
+}
+
+impl Totals {
+    pub(super) fn add(&mut self, loss: f64, step: &Step) {
+        self.steps += 1.0;
+        self.loss += loss;
+        self.kl += step.kl;
+        self.clip_fraction += step.clip_fraction;
+    }
+
+    pub(super) fn write(&self, report: &mut LearnReport) {
+        let steps = self.steps.max(1.0);
+        report.loss = self.loss / steps;
+        report.kl = self.kl / steps;
+        report.clip_fraction = self.clip_fraction / steps;
+    }
+}
+
+/// The padded inputs of a minibatch.
+struct Lists {
+    n: usize,
+    states: Tensor,
+    present: Tensor,
+    utilities: Tensor,
+    known: Tensor,
+}
+
+/// `None` when the minibatch has nothing to teach (no selection drawn, no pair with a gap).
+pub(super) fn loss(
+    config: &OnlineConfig,
+    head: &Head,
+    champion: &Head,
+    batch: &[&Group],
+    device: &Device,
+    rng: &mut StdRng,
+) -> Result<Option<Step>> {
+    let lists = pad(batch, head.config().embedding, config.dropout, device, rng)?;
+    let output = head.forward(&lists.states, &lists.present)?;
+    let dense = utility::regression(&output.scores, &lists.utilities, &lists.known)?;
+    let dense = (dense * config.utility_weight)?;
+
+    let picked = match config.objective {
+        Objective::Rrpo => drawn(batch),
+        Objective::Dpo => pairs(batch, config.gap_min),
+    };
+    if picked.is_empty() {
+        let none = config.utility_weight == 0.0;
+        return Ok((!none).then_some(Step { loss: dense, kl: 0.0, clip_fraction: 0.0 }));
+    }
+    let recorded: Vec<Recorded<'_>> = picked
+        .iter()
+        .map(|(list, tried)| Recorded {
+            list: *list as u32,
+            candidates: batch[*list].states.rows(),
+            masks: batch[*list].masks(),
+            order: &tried.order,
+        })
+        .collect();
+    let trajectories = Trajectories::new(&recorded, lists.n, device)
+        .map_err(|error| candle_core::Error::Msg(error.to_string()))?;
+    let all = trajectories.all_log_probs(&output, config.temperature)?;
+    let taken = trajectories.taken(&all)?;
+    let reference = champion.forward(&lists.states, &lists.present)?;
+    let reference = trajectories.all_log_probs(&reference, config.temperature)?.detach();
+    let kl = divergence::kl_categorical(&all, &reference, trajectories.steps())?;
+    let kl_value = f64::from(kl.to_scalar::<f32>()?);
+
+    let (main, clip_fraction) = match config.objective {
+        Objective::Rrpo => {
+            let shape = taken.dims2()?;
+            let (behaviour, advantages) = credit(config, batch, &picked, shape, device)?;
+            let steps = trajectories.steps();
+            let clipped =
+                rrpo::clipped_surrogate(&taken, &behaviour, &advantages, steps, config.clip)?;
+            let entropy = divergence::entropy(&all, steps)?;
+            ((clipped.loss - (entropy * config.entropy_weight)?)?, clipped.clip_fraction)
+        }
+        Objective::Dpo => {
+            let whole = |t: &Tensor| t.sum(D::Minus1);
+            let (policy, frozen) = (whole(&taken)?, whole(&trajectories.taken(&reference)?)?);
+            let half = picked.len() / 2;
+            let part = |t: &Tensor, from: usize| t.narrow(0, from, half);
+            let preference = dpo::preference(
+                &part(&policy, 0)?,
+                &part(&policy, half)?,
+                &part(&frozen, 0)?,
+                &part(&frozen, half)?,
+                config.beta,
+                config.sft_weight,
+            )?;
+            (preference.loss, 0.0)
+        }
+    };
+    let loss = ((main + (kl * config.kl_weight)?)? + dense)?;
+    Ok(Some(Step { loss, kl: kl_value, clip_fraction }))
+}
+
+/// Every selection that was drawn from a known distribution, with its list.
+fn drawn<'a>(batch: &[&'a Group]) -> Vec<(usize, &'a Tried)> {
+    let of = |(list, group): (usize, &&'a Group)| {
+        let group: &'a Group = group;
+        group.tried.iter().filter(|t| !t.behaviour.is_empty()).map(move |t| (list, t))
+    };
+    batch.iter().enumerate().flat_map(of).collect()
+}
+
+/// Best selections of each group first, then the worst in the same order.
+fn pairs<'a>(batch: &[&'a Group], gap_min: f64) -> Vec<(usize, &'a Tried)> {
+    let (mut best, mut worst) = (Vec::new(), Vec::new());
+    for (list, group) in batch.iter().enumerate() {
+        let rewards: Vec<f64> = group.tried.iter().map(Tried::reward).collect();
+        let orders: Vec<Vec<u32>> = group.tried.iter().map(|t| t.order.clone()).collect();
+        if let Some((b, w)) = dpo::best_and_worst(&rewards, &orders, gap_min) {
+            best.push((list, &group.tried[b]));
+            worst.push((list, &group.tried[w]));
+        }
+    }
+    best.extend(worst);
+    best
+}
+
+/// (R, T) behaviour log-probabilities and advantages, 0 at padding.
+fn credit(
+    config: &OnlineConfig,
+    batch: &[&Group],
+    picked: &[(usize, &Tried)],
+    (rows, steps): (usize, usize),
+    device: &Device,
+) -> Result<(Tensor, Tensor)> {
+    let mut behaviour = vec![0f32; rows * steps];
+    let mut values: Vec<Vec<f64>> = Vec::with_capacity(rows);
+    for (row, (list, tried)) in picked.iter().enumerate() {
+        for (step, log_prob) in tried.behaviour.iter().take(steps).enumerate() {
+            behaviour[row * steps + step] = *log_prob as f32;
+        }
+        values.push(advantages(config, tried, &batch[*list].baseline));
+    }
+    let mut flat: Vec<f64> = values.iter().flatten().copied().collect();
+    match config.advantage {
+        Advantage::Printed => advantage::whiten(&mut flat),
+        Advantage::Terminal | Advantage::SelfCritical => advantage::scale(&mut flat),
+    }
+    let mut placed = vec![0f32; rows * steps];
+    let mut rest = flat.into_iter();
+    for (row, value) in values.iter().enumerate() {
+        for (step, scaled) in rest.by_ref().take(value.len()).enumerate() {
+            if step < steps {
+                placed[row * steps + step] = scaled as f32;
+            }
+        }
+    }
+    let shape = (rows, steps);
+    Ok((Tensor::from_vec(behaviour, shape, device)?, Tensor::from_vec(placed, shape, device)?))
+}
+
+/// One advantage a step; the stop step has the credit of the whole selection.
+fn advantages(config: &OnlineConfig, tried: &Tried, baseline: &[f64]) -> Vec<f64> {
+    let steps = tried.behaviour.len();
+    let whole = tried.reward() - baseline.last().copied().unwrap_or(0.0);
+    let prefixes = tried.rewards.len();
+    if config.advantage == Advantage::Terminal || prefixes != tried.order.len() {
+        return vec![whole; steps];
+    }
+    // The reference may have stopped earlier: what it had by then is what it has later.
+    let last = baseline.last().copied().unwrap_or(0.0);
+    let anchored: Vec<f64> =
+        (0..prefixes).map(|t| baseline.get(t).copied().unwrap_or(last)).collect();
+    let form = match config.advantage {
+        Advantage::Printed => advantage::printed,
+        Advantage::Terminal | Advantage::SelfCritical => advantage::self_critical,
+    };
+    let mut values = form(&tried.rewards, &anchored, config.gamma, config.lambda);
+    values.resize(steps, whole);
+    values
+}
+
+fn pad(
+    batch: &[&Group],
+    embedding: usize,
+    dropout: f64,
+    device: &Device,
+    rng: &mut StdRng,
+) -> Result<Lists> {
+    let n = batch.iter().map(|g| g.states.rows()).max().unwrap_or(0);
+    let width = batch.first().map_or(0, |g| g.states.width());
+    let b = batch.len();
+    let mut states = vec![0f32; b * n * width];
+    let mut present = vec![0f32; b * n];
+    let (mut utilities, mut known) = (vec![0f32; b * n], vec![0f32; b * n]);
+    for (list, group) in batch.iter().enumerate() {
+        let values = group.states.values();
+        states[list * n * width..][..values.len()].copy_from_slice(values);
+        present[list * n..][..group.states.rows()].fill(1.0);
+        for (j, utility) in group.utilities.iter().enumerate() {
+            if let Some(utility) = utility {
+                utilities[list * n + j] = utility.clamp(0.0, 1.0) as f32;
+                known[list * n + j] = 1.0;
+            }
+        }
+    }
+    if dropout > 0.0 {
+        // Whole columns of the encoder's state are hidden, the same for the list: the head must
+        // not lean on single dimensions of a frozen trunk.
+        let keep = 1.0 / (1.0 - dropout) as f32;
+        for list in states.chunks_mut(n * width) {
+            let mask: Vec<f32> = (0..embedding)
+                .map(|_| if rng.random::<f64>() < dropout { 0.0 } else { keep })
+                .collect();
+            for row in list.chunks_mut(width) {
+                row.iter_mut().zip(&mask).for_each(|(v, m)| *v *= m);
+            }
+        }
+    }
+    Ok(Lists {
+        n,
+        states: Tensor::from_vec(states, (b, n, width), device)?,
+        present: Tensor::from_vec(present, (b, n), device)?,
+        utilities: Tensor::from_vec(utilities, (b, n), device)?,
+        known: Tensor::from_vec(known, (b, n), device)?,
+    })
+}
