@@ -13,4 +13,5 @@ pub mod gateway;
 pub mod policy;
 pub mod recipes;
 pub mod rewards;
+pub mod text;
 pub mod wiring;
