@@ -2,6 +2,7 @@
 
 pub mod encoder;
 pub mod features;
+pub mod fixed;
 pub mod head;
 pub mod kernels;
 pub mod layers;
