@@ -3,6 +3,8 @@
 pub mod encoder;
 pub mod features;
 pub mod fixed;
+#[doc(hidden)]
+pub mod fixture;
 pub mod head;
 pub mod kernels;
 pub mod layers;
@@ -11,5 +13,5 @@ pub mod optimizer;
 pub mod policy_folder;
 pub mod reader;
 pub mod selection;
-pub mod trajectories;
 pub mod serving;
+pub mod trajectories;
