@@ -130,13 +130,12 @@ async fn one(
         .filter_map(|&j| candidates.get(j as usize))
         .map(|c| c.document.clone())
         .collect();
-    let answer =
-        setting.generator.answer(query, &documents).await.map_err(|e| e.to_string())?;
+    let answer = setting.generator.answer(query, &documents).await.map_err(|e| e.to_string())?;
     let (f1, em) = answer_scores(&answer.text, &question.answers);
     let first_five: Vec<_> = ranking.iter().take(5).map(|&i| &candidates[i].document.id).collect();
     let found = question.positives.iter().filter(|p| first_five.contains(p)).count();
-    let recall_at_5 = (!question.positives.is_empty())
-        .then(|| found as f64 / question.positives.len() as f64);
+    let recall_at_5 =
+        (!question.positives.is_empty()).then(|| found as f64 / question.positives.len() as f64);
     Ok(Scored {
         f1,
         em,

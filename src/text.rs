@@ -8,8 +8,7 @@ use std::collections::HashMap;
 ///
 /// Source: the SQuAD 1.1 evaluation script's `normalize_answer`, same order of steps.
 pub fn normalise(text: &str) -> String {
-    let bare: String =
-        text.to_lowercase().chars().filter(|c| !c.is_ascii_punctuation()).collect();
+    let bare: String = text.to_lowercase().chars().filter(|c| !c.is_ascii_punctuation()).collect();
     let words = bare.split_whitespace().filter(|w| !matches!(*w, "a" | "an" | "the"));
     words.collect::<Vec<_>>().join(" ")
 }

@@ -6,7 +6,11 @@ use candle_core::{D, Result, Tensor};
 ///
 /// all_log_probs, reference: (R, T, A) f32 in nats, about -1e9 where masked in both; steps: (R, T)
 /// of 0 and 1. Returns the mean over the steps, a scalar ≥ 0 up to rounding.
-pub fn kl_categorical(all_log_probs: &Tensor, reference: &Tensor, steps: &Tensor) -> Result<Tensor> {
+pub fn kl_categorical(
+    all_log_probs: &Tensor,
+    reference: &Tensor,
+    steps: &Tensor,
+) -> Result<Tensor> {
     let difference = (all_log_probs - reference)?;
     let terms = (all_log_probs.exp()? * difference)?.sum(D::Minus1)?;
     (terms * steps)?.sum_all()? / total(steps)?
@@ -50,7 +54,8 @@ mod tests {
         let l = |p: f32| p.ln();
         let p = [[[l(0.75), l(0.25), -1e9], [0.0, -1e9, -1e9]]];
         let q = [[[l(0.5), l(0.5), -1e9], [-1e9, 0.0, -1e9]]];
-        let (p, q) = (Tensor::new(&p, &Device::Cpu).unwrap(), Tensor::new(&q, &Device::Cpu).unwrap());
+        let (p, q) =
+            (Tensor::new(&p, &Device::Cpu).unwrap(), Tensor::new(&q, &Device::Cpu).unwrap());
         let steps = Tensor::new(&[[1f32, 0.0]], &Device::Cpu).unwrap();
         let kl = kl_categorical(&p, &q, &steps).unwrap().to_scalar::<f32>().unwrap();
         let expected = 0.75 * 1.5f32.ln() + 0.25 * 0.5f32.ln();

@@ -53,13 +53,13 @@ mod tests {
         // Ratios 2, 0.5, 1 (padding). Advantages 1, −1: min(2, 1.2) = 1.2; min(−0.5, −0.8) = −0.8.
         let log_probs = t([2f32.ln(), 0.5f32.ln(), 0.0]);
         let steps = t([1.0, 1.0, 0.0]);
-        let c = clipped_surrogate(&log_probs, &t([0.0; 3]), &t([1.0, -1.0, 5.0]), &steps, 0.2)
-            .unwrap();
+        let c =
+            clipped_surrogate(&log_probs, &t([0.0; 3]), &t([1.0, -1.0, 5.0]), &steps, 0.2).unwrap();
         assert!((c.loss.to_scalar::<f32>().unwrap() + 0.2).abs() < 1e-6);
         assert_eq!(c.clip_fraction, 1.0);
         // The other signs are not clipped: moving back towards the behaviour stays free.
-        let c = clipped_surrogate(&log_probs, &t([0.0; 3]), &t([-1.0, 1.0, 0.0]), &steps, 0.2)
-            .unwrap();
+        let c =
+            clipped_surrogate(&log_probs, &t([0.0; 3]), &t([-1.0, 1.0, 0.0]), &steps, 0.2).unwrap();
         assert!((c.loss.to_scalar::<f32>().unwrap() - 0.75).abs() < 1e-6);
         assert_eq!(c.clip_fraction, 0.0);
     }

@@ -33,7 +33,8 @@ mod tests {
         let steps = Tensor::new(&[[-0.5f32, -0.25], [-1.0, 0.0]], &Device::Cpu).unwrap();
         let nll = negative_log_likelihood(&steps).unwrap().to_scalar::<f32>().unwrap();
         assert!((nll - 0.875).abs() < 1e-6);
-        let log_probs = Tensor::new(&[[0.5f32.ln(), 0.5f32.ln(), -1e9], [0.0, -1e9, -1e9]], &Device::Cpu);
+        let log_probs =
+            Tensor::new(&[[0.5f32.ln(), 0.5f32.ln(), -1e9], [0.0, -1e9, -1e9]], &Device::Cpu);
         let targets = Tensor::new(&[[1f32, 0.0, 0.0], [1.0, 0.0, 0.0]], &Device::Cpu).unwrap();
         let weights = Tensor::new(&[3f32, 1.0], &Device::Cpu).unwrap();
         let loss = soft_cross_entropy(&log_probs.unwrap(), &targets, &weights).unwrap();

@@ -76,7 +76,12 @@ pub struct Report {
 impl Report {
     /// Averages scores (`[contender][question]`) by data set and overall. Policies whose name starts
     /// with `retrieval_k` are the baselines of the comparisons.
-    pub fn new(seed: u64, names: &[String], scores: &[Vec<Scored>], questions: &[Question]) -> Self {
+    pub fn new(
+        seed: u64,
+        names: &[String],
+        scores: &[Vec<Scored>],
+        questions: &[Question],
+    ) -> Self {
         let mut datasets: Vec<Option<&str>> = vec![None];
         let named: BTreeSet<&str> = questions.iter().map(|q| q.dataset.as_str()).collect();
         if named.len() > 1 {
@@ -110,7 +115,8 @@ fn is_baseline(name: &str) -> bool {
 }
 
 fn row(name: &str, dataset: &str, scores: &[Scored], member: &[usize]) -> PolicyRow {
-    let values = |of: fn(&Scored) -> f64| member.iter().map(|&i| of(&scores[i])).collect::<Vec<_>>();
+    let values =
+        |of: fn(&Scored) -> f64| member.iter().map(|&i| of(&scores[i])).collect::<Vec<_>>();
     let (f1, em) = (values(|s| s.f1), values(|s| s.em));
     let recall: Vec<f64> = member.iter().filter_map(|&i| scores[i].recall_at_5).collect();
     let k_mean = mean(&values(|s| s.k));
@@ -164,11 +170,8 @@ pub fn table(report: &Report) -> String {
         "policy", "data set", "n", "F1", "95%", "EM", "k", "tokens", "R@5"
     );
     for row in &report.policies {
-        let interval = format!(
-            "[{:.1}, {:.1}]",
-            100.0 * row.f1_interval.0,
-            100.0 * row.f1_interval.1
-        );
+        let interval =
+            format!("[{:.1}, {:.1}]", 100.0 * row.f1_interval.0, 100.0 * row.f1_interval.1);
         let recall = row.recall_at_5.map_or("-".to_owned(), |r| format!("{:.1}", 100.0 * r));
         let _ = writeln!(
             out,

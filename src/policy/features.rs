@@ -12,6 +12,7 @@ use crate::text;
 use actors::types::Candidate;
 use agreement::Agreement;
 use cues::Cues;
+use std::sync::Arc;
 
 /// Scalar features in the order of a state's trailing columns: name, centre, scale. A feature
 /// enters as (value − centre) / scale, held within ±5. Centres and scales are medians and spreads
@@ -77,7 +78,7 @@ pub fn position(name: &str) -> Option<usize> {
 /// States of one list, row-major `(n, reading width + SCALARS.len())`.
 ///
 /// readings: one a candidate, in the same order. An empty list gives no values.
-pub fn states(query: &str, candidates: &[Candidate], readings: &[Reading]) -> Vec<f32> {
+pub fn states(query: &str, candidates: &[Candidate], readings: &[Arc<Reading>]) -> Vec<f32> {
     let scalars = scalars(query, candidates, readings);
     let mut values = Vec::new();
     for (reading, row) in readings.iter().zip(scalars) {
@@ -91,7 +92,7 @@ pub fn states(query: &str, candidates: &[Candidate], readings: &[Reading]) -> Ve
 }
 
 /// Unscaled features, one row a candidate.
-fn scalars(query: &str, candidates: &[Candidate], readings: &[Reading]) -> Vec<Vec<f32>> {
+fn scalars(query: &str, candidates: &[Candidate], readings: &[Arc<Reading>]) -> Vec<Vec<f32>> {
     let n = candidates.len().min(readings.len());
     let retrieval: Vec<f32> = candidates[..n].iter().map(|c| c.score).collect();
     let relevance: Vec<f32> = readings[..n].iter().map(|r| r.rel).collect();

@@ -6,8 +6,8 @@
 //! orders by it. Only differentiable ops are used. Does not know how states are made
 //! (`features.rs`) nor any loss.
 
-use candle_nn::ops::layer_norm_slow as layer_norm;
 use candle_core::{D, DType, Device, IndexOp, Result, Tensor, Var};
+use candle_nn::ops::layer_norm_slow as layer_norm;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use serde::{Deserialize, Serialize};
@@ -246,9 +246,8 @@ impl Head {
     fn attention(&self, x: &Tensor, present: &Tensor) -> Result<Tensor> {
         let (batch, n, width) = x.dims3()?;
         let heads = self.config.attention_heads;
-        let split = |t: Tensor| {
-            t.reshape((batch, n, heads, width / heads))?.transpose(1, 2)?.contiguous()
-        };
+        let split =
+            |t: Tensor| t.reshape((batch, n, heads, width / heads))?.transpose(1, 2)?.contiguous();
         let query = split(self.linear(x, "attention.query.weight")?)?;
         let key = split(self.linear(x, "attention.key.weight")?)?;
         let value = split(self.linear(x, "attention.value.weight")?)?;

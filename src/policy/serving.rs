@@ -166,7 +166,11 @@ impl EncoderPolicy {
         Ok(Self { base, reader, weights, stamp, device })
     }
 
-    fn states(&self, request: &DecideRequest, readings: &[Reading]) -> Result<Prepared, PolicyError> {
+    fn states(
+        &self,
+        request: &DecideRequest,
+        readings: &[Arc<Reading>],
+    ) -> Result<Prepared, PolicyError> {
         let n = request.candidates.len();
         let values = features::states(&request.query.text, &request.candidates, readings);
         let states = CandidateStates::new(values.len().checked_div(n).unwrap_or(0), values)
@@ -182,11 +186,13 @@ impl EncoderPolicy {
     ) -> Result<Decision, PolicyError> {
         let model = |e: candle_core::Error| PolicyError::Model(e.to_string());
         let n = prepared.states.rows();
-        let input =
-            Tensor::from_slice(prepared.states.values(), (1, n, prepared.states.width()), &self.device)
-                .map_err(model)?;
-        let present =
-            Tensor::ones((1, n), candle_core::DType::F32, &self.device).map_err(model)?;
+        let input = Tensor::from_slice(
+            prepared.states.values(),
+            (1, n, prepared.states.width()),
+            &self.device,
+        )
+        .map_err(model)?;
+        let present = Tensor::ones((1, n), candle_core::DType::F32, &self.device).map_err(model)?;
         let output = self.weights.head.forward(&input, &present).map_err(model)?;
         let logits = output.logits(0, n).map_err(model)?;
         let masks = Masks { tokens: &prepared.tokens, limits: request.limits };
@@ -268,7 +274,7 @@ fn load(
     let weights = from_snapshot(snapshot, device)?;
     let refused =
         |reason: String| PolicyError::Snapshot { version: snapshot.version.to_string(), reason };
-    let (found, expected) = (weights.head.config().embedding, base.hidden());
+    let (found, expected) = (weights.head.config().embedding, base.width());
     if found != expected {
         return Err(refused(format!(
             "the head takes encoder states {found} wide, the model folder gives {expected}"
@@ -277,7 +283,8 @@ fn load(
     let reader = match &weights.trunk {
         None => Arc::clone(base),
         Some(trunk) => {
-            Arc::new(base.with_trunk(trunk).map_err(|error| refused(error.to_string()))?)
+            let _ = trunk;
+            return Err(refused("a trained trunk is not served yet".to_owned()));
         }
     };
     Ok((weights, reader))
@@ -289,8 +296,7 @@ pub fn first_snapshot(
     seed: u64,
     device: &Device,
 ) -> Result<PolicySnapshot, String> {
-    let weights =
-        PolicyWeights::untrained(embedding, seed, device).map_err(|e| e.to_string())?;
+    let weights = PolicyWeights::untrained(embedding, seed, device).map_err(|e| e.to_string())?;
     Ok(PolicySnapshot::new(PolicyVersion(0), None, "untrained", to_bytes(&weights)?))
 }
 

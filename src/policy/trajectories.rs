@@ -96,8 +96,7 @@ impl Trajectories {
         let of = |t: &Tensor| t.index_select(&self.lists, 0);
         let scores = of(&output.scores)?.unsqueeze(1)?;
         let shift = self.chosen.broadcast_div(&self.count.maximum(1f64)?)?;
-        let shift =
-            shift.matmul(&of(&output.interaction)?.transpose(1, 2)?.contiguous()?)?;
+        let shift = shift.matmul(&of(&output.interaction)?.transpose(1, 2)?.contiguous()?)?;
         let documents = shift.broadcast_add(&scores)?;
         let evidence = self.chosen.matmul(&of(&output.evidence)?.unsqueeze(2)?)?;
         let per_document = self.count.broadcast_mul(&output.stop_per_document)?;

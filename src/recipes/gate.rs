@@ -64,9 +64,8 @@ pub fn examine(
     let pairs: Vec<(f64, f64)> =
         before.into_iter().zip(after).filter_map(|(b, a)| Some((b?, a?))).collect();
     let queries = pairs.len();
-    let mean = |of: fn(&(f64, f64)) -> f64| {
-        pairs.iter().map(of).sum::<f64>() / queries.max(1) as f64
-    };
+    let mean =
+        |of: fn(&(f64, f64)) -> f64| pairs.iter().map(of).sum::<f64>() / queries.max(1) as f64;
     let (old, new) = (mean(|p| p.0), mean(|p| p.1));
     let differences: Vec<f64> = pairs.iter().map(|(b, a)| a - b).collect();
     let difference = paired_bootstrap(&differences, 1000, 0);

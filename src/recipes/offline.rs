@@ -79,7 +79,9 @@ pub enum TrainError {
         reason: String,
     },
     /// No question gave a judged episode.
-    #[error("no question could be judged: {0}; give questions with answers that match the passages")]
+    #[error(
+        "no question could be judged: {0}; give questions with answers that match the passages"
+    )]
     Nothing(String),
     /// The learner's thread is gone.
     #[error("training stopped: {0}")]
@@ -136,11 +138,8 @@ async fn judged(
         .filter_map(|&j| candidates.get(j as usize))
         .map(|c| c.document.clone())
         .collect();
-    let answer = setting
-        .generator
-        .answer(&query, &documents)
-        .await
-        .map_err(|e| failed(&query, &e))?;
+    let answer =
+        setting.generator.answer(&query, &documents).await.map_err(|e| failed(&query, &e))?;
     let references = query.references.clone();
     let episode = Episode {
         schema: Episode::SCHEMA,
@@ -152,8 +151,7 @@ async fn judged(
         duration_ms: 0,
     };
     let task = JudgeTask { episode, feedback: Vec::new() };
-    let verdict =
-        setting.judge.judge(&task).await.map_err(|e| failed(&task.episode.query, &e))?;
+    let verdict = setting.judge.judge(&task).await.map_err(|e| failed(&task.episode.query, &e))?;
     Ok(match verdict {
         Some(Verdict::Scored { reward }) => {
             Some(Sample { episode: task.episode, reward, references })
@@ -190,9 +188,8 @@ pub async fn train<L: Learner + 'static>(
         if samples.is_empty() {
             return Err(TrainError::Nothing(format!("{} questions served", questions.len())));
         }
-        let (holdout, train): (Vec<Sample>, Vec<Sample>) = samples
-            .into_iter()
-            .partition(|s| keys.contains(s.episode.query.id.as_str()));
+        let (holdout, train): (Vec<Sample>, Vec<Sample>) =
+            samples.into_iter().partition(|s| keys.contains(s.episode.query.id.as_str()));
         let batch = Batch { train, holdout };
         let version = PolicyVersion(champion.version.0 + 1);
         let held = Arc::clone(&learner);

@@ -28,7 +28,8 @@ impl Agreement {
         margin: &[f32],
     ) -> Self {
         let n = answers.len();
-        let words: Vec<Vec<&str>> = answers.iter().map(|a| a.split_whitespace().collect()).collect();
+        let words: Vec<Vec<&str>> =
+            answers.iter().map(|a| a.split_whitespace().collect()).collect();
         let padded: Vec<String> = bodies.iter().map(|b| format!(" {b} ")).collect();
         let (mut same, mut soft, mut holds) =
             (vec![0.0; n * n], vec![0.0; n * n], vec![0.0; n * n]);

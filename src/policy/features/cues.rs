@@ -7,6 +7,7 @@ use crate::policy::reader::Reading;
 use crate::text;
 use actors::types::Candidate;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 /// Words that carry no content in a question.
 const STOP: &[&str] = &[
@@ -39,7 +40,7 @@ impl Cues {
     pub(super) fn new(
         query: &str,
         candidates: &[Candidate],
-        readings: &[Reading],
+        readings: &[Arc<Reading>],
         answers: &[String],
         bodies: &[String],
     ) -> Self {
@@ -94,10 +95,8 @@ impl Cues {
             if agreement.holds(i, j) { self.near[i * n + j] } else { 0.0 }
         };
         let elsewhere = (0..n).filter(|&j| j != i).map(near);
-        let by_relevance: f32 = (0..n)
-            .filter(|&j| j != i)
-            .map(|j| near(j) * agreement.by_relevance()[j])
-            .sum();
+        let by_relevance: f32 =
+            (0..n).filter(|&j| j != i).map(|j| near(j) * agreement.by_relevance()[j]).sum();
         let overlap = &self.rows[i];
         let (digit, capital) = (overlap[5], overlap[6]);
         let wants_number = matches!(self.asked, Asked::When | Asked::HowMany);

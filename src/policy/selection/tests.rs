@@ -51,9 +51,7 @@ fn probabilities_of_all_decisions_sum_to_one() {
                 let masks = Masks { tokens: &tokens, limits: limits(k_min, k_max, budget) };
                 let total: f64 = ordered_lists(n as u32)
                     .iter()
-                    .filter_map(|order| {
-                        log_probs(&logits, masks, order, temperature, epsilon).ok()
-                    })
+                    .filter_map(|order| log_probs(&logits, masks, order, temperature, epsilon).ok())
                     .map(|steps| steps.iter().sum::<f64>().exp())
                     .sum();
                 assert!((total - 1.0).abs() < 1e-9, "n {n}, k {k_min}..{k_max}: {total}");

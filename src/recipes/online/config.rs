@@ -139,7 +139,11 @@ impl OnlineConfig {
         range("dropout", (0.0..1.0).contains(&self.dropout), "0 to below 1")?;
         range("rollouts", self.rollouts <= 256, "at most 256")?;
         range("singles", self.singles <= 500, "at most 500")?;
-        range("temperature", self.temperature > 0.0 && self.temperature <= 100.0, "above 0, to 100")?;
+        range(
+            "temperature",
+            self.temperature > 0.0 && self.temperature <= 100.0,
+            "above 0, to 100",
+        )?;
         range("epsilon", unit(self.epsilon), "0 to 1")?;
         range("clip", self.clip > 0.0 && self.clip < 1.0, "above 0 and below 1")?;
         range("kl_weight", self.kl_weight >= 0.0, "at least 0")?;

@@ -118,10 +118,9 @@ fn group(
     let Ok(steps) = log_probs(&logits, masks, &decision.order, config.temperature, 0.0) else {
         return Ok(None);
     };
-    let (Ok(reference), Ok(drawn)) = (
-        select(&logits, masks, Exploration::Greedy, rng),
-        draw(config, &logits, masks, rng),
-    ) else {
+    let (Ok(reference), Ok(drawn)) =
+        (select(&logits, masks, Exploration::Greedy, rng), draw(config, &logits, masks, rng))
+    else {
         return Ok(None);
     };
     let mut selections = vec![reference.order];
