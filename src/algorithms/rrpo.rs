@@ -32,9 +32,12 @@ pub fn clipped_surrogate(
     let free = (&ratio * advantages)?;
     let bound = (&clipped * advantages)?;
     let count = f64::from(steps.sum_all()?.to_scalar::<f32>()?).max(1.0);
-    let active = (bound.lt(&free)?.to_dtype(steps.dtype())? * steps)?;
+    // A mask instead of `minimum`, whose gradient at a tie (every first step) is split or doubled.
+    let is_clipped = bound.lt(&free)?;
+    let active = (is_clipped.to_dtype(steps.dtype())? * steps)?;
     let clip_fraction = f64::from(active.sum_all()?.to_scalar::<f32>()?) / count;
-    let loss = ((free.minimum(&bound)? * steps)?.sum_all()?.neg()? / count)?;
+    let terms = is_clipped.where_cond(&bound, &free)?;
+    let loss = ((terms * steps)?.sum_all()?.neg()? / count)?;
     Ok(Clipped { loss, clip_fraction })
 }
 

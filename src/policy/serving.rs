@@ -14,13 +14,23 @@ use candle_core::{Device, Tensor};
 use rand::rngs::StdRng;
 use safetensors::SafeTensors;
 use safetensors::tensor::TensorView;
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 /// Version of the state layout; weights trained on another one are refused.
 pub const LAYOUT: &str = "regrade-states/1";
+const HEADER: &str = "regrade";
 const HEAD_PREFIX: &str = "head.";
 const TRUNK_PREFIX: &str = "trunk.";
+
+/// What the file says of itself.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Header {
+    layout: String,
+    head: HeadConfig,
+}
 
 /// Everything that is trained.
 #[derive(Debug, Clone)]
@@ -78,9 +88,11 @@ pub fn to_bytes(weights: &PolicyWeights) -> Result<Vec<u8>, String> {
         let view = TensorView::new(safetensors::Dtype::F32, shape.clone(), bytes);
         views.insert(name.as_str(), view.map_err(|e| format!("cannot export `{name}`: {e}"))?);
     }
-    let config = serde_json::to_string(weights.head.config()).map_err(|e| e.to_string())?;
-    let metadata =
-        HashMap::from([("layout".to_owned(), LAYOUT.to_owned()), ("head".to_owned(), config)]);
+    // One key only: several would be written in the order of a hash map, and the digest of equal
+    // weights would differ from run to run.
+    let header = Header { layout: LAYOUT.to_owned(), head: weights.head.config().clone() };
+    let header = serde_json::to_string(&header).map_err(|e| e.to_string())?;
+    let metadata = HashMap::from([(HEADER.to_owned(), header)]);
     safetensors::serialize(views, Some(metadata)).map_err(|e| format!("cannot export weights: {e}"))
 }
 
@@ -89,15 +101,14 @@ pub fn from_bytes(bytes: &[u8], device: &Device) -> Result<PolicyWeights, Weight
     let fail = |text: String| WeightsError(text);
     let (_, header) = SafeTensors::read_metadata(bytes)
         .map_err(|e| fail(format!("the weights are not a safetensors file ({e})")))?;
-    let metadata = header.metadata().clone().unwrap_or_default();
-    let layout = metadata.get("layout").map_or("none", String::as_str);
+    let text = header.metadata().as_ref().and_then(|m| m.get(HEADER));
+    let Some(header) = text.and_then(|text| serde_json::from_str::<Header>(text).ok()) else {
+        return Err(fail("the weights carry no policy header; are they a model instead?".into()));
+    };
+    let (layout, config) = (header.layout, header.head);
     if layout != LAYOUT {
         return Err(fail(format!("the weights have state layout `{layout}`, expected `{LAYOUT}`")));
     }
-    let config: HeadConfig = metadata
-        .get("head")
-        .and_then(|text| serde_json::from_str(text).ok())
-        .ok_or_else(|| fail("the weights carry no readable head sizes".to_owned()))?;
     if config.scalars != features::SCALARS.len() {
         let (found, expected) = (config.scalars, features::SCALARS.len());
         return Err(fail(format!("the head takes {found} scalar features, expected {expected}")));

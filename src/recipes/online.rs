@@ -26,16 +26,17 @@ pub use config::{Advantage, Objective, OnlineConfig};
 pub(crate) use groups::logits as list_logits;
 
 use crate::policy::head::Head;
-use crate::policy::optimizer::AdamW;
+use crate::policy::optimizer::{Optimizer, OptimizerArgs, OptimizerError};
 use crate::policy::serving::{self, PolicyWeights};
 use crate::recipes::gate;
 use actors::ports::{Batch, Environment, Examination, LearnError, LearnReport, Learner};
 use actors::types::{PolicySnapshot, PolicyStamp, PolicyVersion, Sample};
-use candle_core::Device;
+use candle_core::{Device, Var};
 use groups::Group;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Trains selection heads on judged episodes.
@@ -63,7 +64,7 @@ impl OnlineLearner {
     fn train(
         &self,
         head: &Head,
-        optimizer: &mut AdamW,
+        variables: &BTreeMap<String, Var>,
         groups: &[Group],
         rng: &mut StdRng,
     ) -> Result<LearnReport, LearnError> {
@@ -71,40 +72,44 @@ impl OnlineLearner {
         let mut order: Vec<usize> = (0..groups.len()).collect();
         let per_pass = order.len().div_ceil(self.config.batch_queries);
         let total = (per_pass * self.config.epochs) as u64;
+        let mut optimizer = Optimizer::new(self.optimizer_args(total), variables);
         for _ in 0..self.config.epochs {
             order.shuffle(rng);
             let mut pass = objective::Totals::default();
             for chunk in order.chunks(self.config.batch_queries) {
                 let batch: Vec<&Group> = chunk.iter().map(|&i| &groups[i]).collect();
-                let step = objective::loss(
-                    &self.config,
-                    head,
-                    &self.champion.head,
-                    &batch,
-                    &self.device,
-                    rng,
-                )
-                .map_err(model)?;
-                let Some(step) = step else { continue };
+                let (champion, device) = (&self.champion.head, &self.device);
+                let step = objective::loss(&self.config, head, champion, &batch, device, rng);
+                let Some(step) = step.map_err(model)? else { continue };
                 let loss = f64::from(step.loss.to_scalar::<f32>().map_err(model)?);
                 if !loss.is_finite() {
                     let reason = format!("the loss is {loss}");
                     return Err(LearnError::Diverged { step: report.steps, reason });
                 }
-                let rate = self.config.rate_at(report.steps, total);
-                let norm = optimizer
-                    .step(&step.loss, rate, self.config.gradient_norm_max)
-                    .map_err(model)?;
-                if !norm.is_finite() {
-                    let reason = format!("the gradient norm is {norm}");
-                    return Err(LearnError::Diverged { step: report.steps, reason });
-                }
+                let gradients = step.loss.backward().map_err(model)?;
+                optimizer.step(variables, &gradients).map_err(|error| match error {
+                    OptimizerError::NotFinite { .. } => {
+                        LearnError::Diverged { step: report.steps, reason: error.to_string() }
+                    }
+                    other => LearnError::Model(other.to_string()),
+                })?;
                 report.steps += 1;
                 pass.add(loss, &step);
             }
             pass.write(&mut report);
         }
         Ok(report)
+    }
+
+    fn optimizer_args(&self, total_steps: u64) -> OptimizerArgs {
+        OptimizerArgs {
+            rate: self.config.learning_rate as f32,
+            weight_decay: self.config.weight_decay as f32,
+            clip_norm: self.config.gradient_norm_max,
+            warmup_steps: total_steps / 10,
+            total_steps,
+            ..OptimizerArgs::default()
+        }
     }
 }
 
@@ -130,9 +135,7 @@ impl Learner for OnlineLearner {
             )));
         }
         let (head, variables) = self.champion.head.trainable().map_err(model)?;
-        let mut optimizer =
-            AdamW::new(variables, self.config.weight_decay as f32).map_err(model)?;
-        let mut report = self.train(&head, &mut optimizer, &groups, &mut rng)?;
+        let mut report = self.train(&head, &variables, &groups, &mut rng)?;
         report.refused = refused;
         report.reward_mean = groups::reward_mean(&groups);
         let weights = PolicyWeights {

@@ -17,7 +17,11 @@ fn reader() -> Arc<PairReader> {
 
 fn request(id: &str, texts: &[&str], exploration: Exploration) -> DecideRequest {
     let candidate = |(rank, text): (usize, &&str)| Candidate {
-        document: Document { id: format!("d{rank}").as_str().into(), text: (*text).into(), ..Default::default() },
+        document: Document {
+            id: format!("d{rank}").as_str().into(),
+            text: (*text).into(),
+            ..Default::default()
+        },
         score: 5.0 - rank as f32,
         rank: rank as u32,
     };
@@ -52,10 +56,7 @@ fn weights_that_are_no_policy_are_refused_with_the_reason() {
     assert!(reason(b"nonsense").contains("not a safetensors file"));
     let empty: BTreeMap<String, TensorView<'_>> = BTreeMap::new();
     let bytes = safetensors::serialize(empty, None).unwrap();
-    assert_eq!(
-        reason(&bytes),
-        "the weights have state layout `none`, expected `regrade-states/1`"
-    );
+    assert_eq!(reason(&bytes), "the weights have state layout `none`, expected `regrade-states/1`");
     let weights = PolicyWeights::untrained(8, 3, &Device::Cpu).unwrap();
     let mut bytes = to_bytes(&weights).unwrap();
     let end = bytes.len();
@@ -74,11 +75,8 @@ fn a_logged_decision_gives_back_its_own_probability() {
         let text = serde_json::to_string(&decision.unwrap()).unwrap();
         let logged: Decision = serde_json::from_str(&text).unwrap();
         let n = logged.states.rows();
-        let states = Tensor::from_slice(
-            logged.states.values(),
-            (1, n, logged.states.width()),
-            &Device::Cpu,
-        );
+        let states =
+            Tensor::from_slice(logged.states.values(), (1, n, logged.states.width()), &Device::Cpu);
         let present = Tensor::ones((1, n), candle_core::DType::F32, &Device::Cpu).unwrap();
         let output = policy.weights.head.forward(&states.unwrap(), &present).unwrap();
         let masks = Masks { tokens: &logged.candidate_tokens, limits: logged.limits };

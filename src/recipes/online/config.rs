@@ -53,7 +53,7 @@ pub struct OnlineConfig {
     pub epochs: usize,
     /// Queries a step.
     pub batch_queries: usize,
-    /// Peak learning rate; warmed up over a tenth of the steps, then falls along a cosine.
+    /// Peak learning rate; warmed up over a tenth of the steps, then falls to 0.
     pub learning_rate: f64,
     /// Decoupled weight decay.
     pub weight_decay: f64,
@@ -155,17 +155,5 @@ impl OnlineConfig {
         range("sft_weight", self.sft_weight >= 0.0, "at least 0")?;
         range("gap_min", self.gap_min >= 0.0, "at least 0")?;
         self.gate.validate().map_err(|(f, e)| (format!("gate.{f}"), e))
-    }
-
-    /// Learning rate of a step: linear warm-up over a tenth, then a cosine to a tenth of the peak.
-    pub(super) fn rate_at(&self, step: u64, total: u64) -> f64 {
-        let warm = (total as f64 / 10.0).max(1.0);
-        let done = step as f64 + 1.0;
-        if done <= warm {
-            return self.learning_rate * done / warm;
-        }
-        let progress = ((done - warm) / (total as f64 - warm).max(1.0)).min(1.0);
-        let cosine = 0.5 * (1.0 + (std::f64::consts::PI * progress).cos());
-        self.learning_rate * (0.1 + 0.9 * cosine)
     }
 }

@@ -59,8 +59,7 @@ fn samples(first: &PolicySnapshot, count: usize, seed: u64) -> Vec<Sample> {
             let masks = Masks { tokens: &tokens, limits: LIMITS };
             let selection = select(&logits, masks, exploration, &mut rng).unwrap();
             let name = |j: usize| if j == good { "good".to_owned() } else { format!("d{j}") };
-            let chosen: Vec<String> =
-                selection.order.iter().map(|&j| name(j as usize)).collect();
+            let chosen: Vec<String> = selection.order.iter().map(|&j| name(j as usize)).collect();
             let chosen: Vec<&str> = chosen.iter().map(String::as_str).collect();
             let candidates = (0..N).map(|j| Candidate {
                 document: Document { id: name(j).as_str().into(), ..Default::default() },
@@ -137,8 +136,7 @@ fn both_objectives_find_the_planted_document_and_stop() {
 #[test]
 fn prefix_advantages_learn_too() {
     for advantage in [Advantage::SelfCritical, Advantage::Printed] {
-        let (mut learner, first) =
-            learner(OnlineConfig { advantage, ..config(Objective::Rrpo) });
+        let (mut learner, first) = learner(OnlineConfig { advantage, ..config(Objective::Rrpo) });
         let batch = batch(&first);
         let (candidate, _) = learner.update(&batch, PolicyVersion(1)).unwrap();
         let examination = learner.examine(&candidate, &batch.holdout).unwrap();
@@ -149,7 +147,8 @@ fn prefix_advantages_learn_too() {
 
 #[test]
 fn the_dense_term_learns_alone() {
-    let settings = OnlineConfig { utility_weight: 1.0, singles: N, rollouts: 0, ..Default::default() };
+    let settings =
+        OnlineConfig { utility_weight: 1.0, singles: N, rollouts: 0, ..Default::default() };
     let (mut learner, first) = learner(settings);
     let batch = batch(&first);
     let (candidate, _) = learner.update(&batch, PolicyVersion(1)).unwrap();
@@ -193,8 +192,13 @@ fn too_few_samples_give_no_candidate() {
 
 #[test]
 fn a_diverging_update_names_its_step() {
-    let (mut learner, first) =
-        learner(OnlineConfig { learning_rate: 0.99, weight_decay: 0.0, gradient_norm_max: 1e30, epochs: 200, ..config(Objective::Rrpo) });
+    let (mut learner, first) = learner(OnlineConfig {
+        learning_rate: 0.99,
+        weight_decay: 0.0,
+        gradient_norm_max: 1e30,
+        epochs: 200,
+        ..config(Objective::Rrpo)
+    });
     let mut batch = batch(&first);
     for sample in &mut batch.train {
         // A logged propensity that cannot be: the ratio is held, the loss must still not be NaN.
