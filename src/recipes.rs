@@ -3,3 +3,4 @@
 pub mod gate;
 pub mod offline;
 pub mod online;
+pub mod train_reader;
