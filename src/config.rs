@@ -15,9 +15,9 @@ pub use error::{ConfigError, Place, Problem};
 pub use layers::{ENV_PREFIX, Layers};
 pub use pending::{OnlineConfig, ServiceConfig};
 pub use sections::{
-    Device, GeneratorConfig, GeneratorKind, IndexConfig, JudgeConfig, JudgeKind, LearnerConfig,
-    LogConfig, Placement, PolicyConfig, ReplayConfig, ServerConfig, SnapshotsConfig,
-    TelemetryConfig, TelemetryFormat, Trainable,
+    Device, GeneratorConfig, GeneratorKind, IndexConfig, JudgeConfig, JudgeKind, LogConfig,
+    Placement, PolicyConfig, ServerConfig, SnapshotsConfig, TelemetryConfig, TelemetryFormat,
+    Trainable,
 };
 
 use actors::types::{Digest, PolicySnapshot};
@@ -30,7 +30,7 @@ use source::Origins;
 pub struct Config {
     /// The HTTP door.
     pub server: ServerConfig,
-    /// The actors: queues, deadlines, limits of a selection.
+    /// The actors: roles, queues, deadlines, limits of a selection.
     pub service: ServiceConfig,
     /// Where passages are found.
     pub index: IndexConfig,
@@ -44,10 +44,9 @@ pub struct Config {
     pub judge: JudgeConfig,
     /// What selects documents.
     pub policy: PolicyConfig,
-    /// When and how the policy learns.
-    pub learner: LearnerConfig,
-    /// What the learner remembers.
-    pub replay: ReplayConfig,
+    /// How the policy learns: loss, step size, trust region. When it learns and what it remembers
+    /// are in `service.learner` and `service.replay_buffer`.
+    pub learner: OnlineConfig,
     /// Logs and metrics.
     pub telemetry: TelemetryConfig,
 }

@@ -7,7 +7,6 @@ use super::error::Problem;
 use super::layers::{Table, find};
 use super::source::Origins;
 use super::{Config, Device, Placement};
-use actors::types::Exploration;
 
 /// Everything that is wrong with a decoded configuration, in the order of its sections.
 pub(super) fn findings(config: &Config, origins: &Origins, merged: &Table<'_>) -> Vec<Problem> {
@@ -16,7 +15,6 @@ pub(super) fn findings(config: &Config, origins: &Origins, merged: &Table<'_>) -
     check.service(config);
     check.stores(config);
     check.models(config);
-    check.learning(config);
     check.problems
 }
 
@@ -45,26 +43,15 @@ impl Check<'_> {
         );
     }
 
+    /// The service knows its own bounds; its sentence is `field: what it may be`.
     fn service(&mut self, config: &Config) {
-        let service = &config.service;
-        self.positive("service.queue_capacity", service.queue_capacity as f64);
-        self.positive("service.retrieve", service.retrieve as f64);
-        self.positive("service.batch_max", service.batch_max as f64);
-        self.positive("service.limits.k_max", f64::from(service.limits.k_max));
-        self.positive("service.limits.token_budget", f64::from(service.limits.token_budget));
-        self.positive("service.join_window_ms", service.join_window_ms as f64);
-        self.require(
-            service.limits.k_min <= service.limits.k_max,
-            &["service.limits.k_min", "service.limits.k_max"],
-            &format!(
-                "k_min = {} is above k_max = {}: no selection is possible",
-                service.limits.k_min, service.limits.k_max
-            ),
-            "make `service.limits.k_min` at most `service.limits.k_max`",
-        );
-        if let Exploration::Sample { temperature, epsilon } = service.exploration {
-            self.positive("service.exploration.temperature", temperature);
-            self.within("service.exploration.epsilon", epsilon, 0.0, 1.0);
+        if let Err(sentence) = config.service.validate() {
+            let (field, message) = sentence.split_once(": ").unwrap_or(("", &sentence));
+            let key = format!("service.{field}");
+            // A bound between two settings may point at the one that was not given.
+            let other = key.replace(".k_min", ".k_max").replace("backoff_max_ms", "backoff_ms");
+            let remedy = format!("change `{key}`, or leave it out for the default");
+            self.require(false, &[&key, &other], message, &remedy);
         }
     }
 
@@ -123,27 +110,6 @@ impl Check<'_> {
         );
     }
 
-    fn learning(&mut self, config: &Config) {
-        let learner = &config.learner;
-        if learner.enabled {
-            self.positive("learner.interval_ms", learner.interval_ms as f64);
-            self.positive("learner.min_new_rewards", learner.min_new_rewards as f64);
-            self.positive("learner.batch_max", learner.batch_max as f64);
-        } else {
-            for key in ["interval_ms", "min_new_rewards", "batch_max", "online"] {
-                self.idle(&format!("learner.{key}"), "`learner.enabled = false`");
-            }
-        }
-        let replay = &config.replay;
-        self.positive("replay.capacity", replay.capacity as f64);
-        self.require(
-            replay.holdout_share > 0.0 && replay.holdout_share < 1.0,
-            &["replay.holdout_share"],
-            "expected a number above 0 and below 1",
-            "0.2 keeps every fifth query for the gate",
-        );
-    }
-
     fn positive(&mut self, key: &str, value: f64) {
         self.require(
             value.is_finite() && value > 0.0,
@@ -174,8 +140,8 @@ impl Check<'_> {
 
     /// The key must not have been given: nothing would read it.
     fn idle(&mut self, key: &str, why: &str) {
-        let given = find(self.merged, key)
-            .is_some_and(|(_, value)| self.origins.is_given(&value.span()));
+        let given =
+            find(self.merged, key).is_some_and(|(_, value)| self.origins.is_given(&value.span()));
         let message = format!("has no effect: {why}");
         self.require(!given, &[key], &message, &format!("remove `{key}`"));
     }
@@ -184,11 +150,9 @@ impl Check<'_> {
         if holds {
             return;
         }
-        let set = keys
-            .iter()
-            .filter_map(|key| Some((*key, find(self.merged, key)?.1.span())))
-            .max_by_key(|(_, span)| span.start);
-        let (key, span) = set.unwrap_or((keys.first().copied().unwrap_or_default(), 0..0));
+        let key = keys.first().copied().unwrap_or_default();
+        let spans = keys.iter().filter_map(|key| Some(find(self.merged, key)?.1.span()));
+        let span = spans.max_by_key(|span| span.start).unwrap_or(0..0);
         self.problems.push(Problem {
             place: self.origins.place(&span),
             message: format!("`{key}`: {message}"),

@@ -12,7 +12,9 @@ use toml::de::DeValue;
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// A file cannot be read.
-    #[error("cannot read config file `{path}`: give the path of a TOML file, or leave --config out to use the built-in defaults")]
+    #[error(
+        "cannot read config file `{path}`: give the path of a TOML file, or leave --config out to use the built-in defaults"
+    )]
     Unreadable {
         /// The file.
         path: String,

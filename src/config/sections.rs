@@ -218,52 +218,6 @@ impl Default for PolicyConfig {
     }
 }
 
-/// `[learner]`: when the policy learns, and by which recipe.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct LearnerConfig {
-    /// Whether this service learns at all; a frozen one only serves and judges.
-    pub enabled: bool,
-    /// Least time between two updates, milliseconds.
-    pub interval_ms: u64,
-    /// Rewards that must have come in since the last update.
-    pub min_new_rewards: u64,
-    /// Most samples handed to one update.
-    pub batch_max: usize,
-    /// Loss, step size, trust region and the rest of the online recipe.
-    pub online: super::OnlineConfig,
-}
-
-impl Default for LearnerConfig {
-    fn default() -> Self {
-        Self {
-            enabled: true,
-            interval_ms: 30_000,
-            min_new_rewards: 64,
-            batch_max: 512,
-            online: super::OnlineConfig::default(),
-        }
-    }
-}
-
-/// `[replay]`: what the learner remembers.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct ReplayConfig {
-    /// Most samples kept; the oldest go first.
-    pub capacity: usize,
-    /// Share of queries never trained on, in (0, 1): the gate examines candidates on them.
-    pub holdout_share: f64,
-    /// Versions a sample may lag behind the champion before it is dropped.
-    pub staleness_max: u64,
-}
-
-impl Default for ReplayConfig {
-    fn default() -> Self {
-        Self { capacity: 20_000, holdout_share: 0.2, staleness_max: 8 }
-    }
-}
-
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
