@@ -1,5 +1,8 @@
 //! Ports to the world: one file an adapter; siblings never import each other.
 
+#[doc(hidden)]
+pub mod contract;
+pub mod environment;
 pub mod generator_reader;
 pub mod index_embedded;
 pub mod judge_reference;

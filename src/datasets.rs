@@ -1,1 +1,235 @@
-//! stub
+//! Questions and passages from files: what `--questions` and `--passages` name.
+//!
+//! Owns the file formats (JSON lines, gzip or plain; SQuAD JSON), their errors and the stable splits
+//! by id. Does not know the index, the policy or any metric. A file loads whole or not at all.
+//!
+//! | format | questions | passages |
+//! |---|---|---|
+//! | JSON lines | `id` (or `_id`), `question` (or `query`, `text`), `answers`, … | `pid` (or `id`, `_id`), `title`, `text` |
+//! | SQuAD JSON (`.json`) | every `qas` entry, its paragraph as the positive | every paragraph |
+//!
+//! gzip is recognised by its first bytes, whatever the file is called.
+
+mod error;
+mod fields;
+mod lines;
+mod split;
+mod squad;
+
+pub use error::{DatasetError, Place};
+pub use split::{bucket, reader_half};
+
+use crate::rewards::UNANSWERABLE;
+use actors::types::{Document, DocumentId, Query, QueryId};
+use fields::Fields;
+use lines::Lines;
+use serde_json::{Map, Value};
+use std::collections::{BTreeMap, HashMap};
+use std::io::Read;
+use std::path::Path;
+
+/// One question of a dataset with what is known of its answer.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Question {
+    /// Unique over all loaded files.
+    pub id: String,
+    /// The set it comes from (`dataset`, or `domain` in the bundled set); may be empty.
+    pub dataset: String,
+    /// The passage pool its ids refer to; may be empty.
+    pub group: String,
+    /// The text; never empty.
+    pub question: String,
+    /// Gold answers, any of which is right.
+    pub answers: Vec<String>,
+    /// `short`, `long` or `label`; `short` where the file says nothing.
+    pub answer_type: String,
+    /// Passage ids in retrieval order, perhaps only a few.
+    pub candidates: Vec<DocumentId>,
+    /// Passages known to hold the answer.
+    pub positives: Vec<DocumentId>,
+    /// Questions with the same cluster ask for the same fact; a split keeps them together.
+    pub cluster: Option<String>,
+    /// `single`, `two_passage`, `unanswerable`, …; free.
+    pub kind: Option<String>,
+    /// Everything else the file says.
+    pub meta: Map<String, Value>,
+}
+
+impl Question {
+    /// Whether it is known to have no answer, which is not the same as no answer being known.
+    pub fn is_unanswerable(&self) -> bool {
+        self.answers.is_empty() && self.kind.as_deref() == Some("unanswerable")
+    }
+
+    /// What a split should be made by: the cluster, or the id where there is none.
+    pub fn split_key(&self) -> &str {
+        self.cluster.as_deref().unwrap_or(&self.id)
+    }
+
+    /// The query an application would send, with the gold answers as references. Candidates are
+    /// left to the index.
+    pub fn to_query(&self) -> Query {
+        let mut metadata = BTreeMap::new();
+        if !self.dataset.is_empty() {
+            metadata.insert("dataset".to_owned(), self.dataset.clone());
+        }
+        if self.is_unanswerable() {
+            metadata.insert(UNANSWERABLE.to_owned(), "true".to_owned());
+        }
+        Query {
+            id: QueryId(self.id.clone()),
+            text: self.question.clone(),
+            references: self.answers.clone(),
+            metadata,
+            ..Query::default()
+        }
+    }
+}
+
+/// Loads every question of some files, in order; at least one, and no id twice.
+pub fn load_questions<P: AsRef<Path>>(paths: &[P]) -> Result<Vec<Question>, DatasetError> {
+    let mut set = Unique::new("question");
+    for path in paths {
+        read_questions_into(&name_of(path), open(path)?, &mut set)?;
+    }
+    set.finish(paths)
+}
+
+/// Loads every passage of some files, in order; at least one, and no id twice.
+pub fn load_passages<P: AsRef<Path>>(paths: &[P]) -> Result<Vec<Document>, DatasetError> {
+    let mut set = Unique::new("passage");
+    for path in paths {
+        read_passages_into(&name_of(path), open(path)?, &mut set)?;
+    }
+    set.finish(paths)
+}
+
+/// Reads questions from bytes at hand (a bundled file); `name` stands in errors for the path.
+pub fn read_questions(name: &str, bytes: &[u8]) -> Result<Vec<Question>, DatasetError> {
+    let mut set = Unique::new("question");
+    read_questions_into(name, bytes, &mut set)?;
+    set.finish(&[name])
+}
+
+/// Reads passages from bytes at hand (a bundled file); `name` stands in errors for the path.
+pub fn read_passages(name: &str, bytes: &[u8]) -> Result<Vec<Document>, DatasetError> {
+    let mut set = Unique::new("passage");
+    read_passages_into(name, bytes, &mut set)?;
+    set.finish(&[name])
+}
+
+fn read_questions_into(
+    name: &str,
+    source: impl Read,
+    set: &mut Unique<Question>,
+) -> Result<(), DatasetError> {
+    if squad::is_named_so(name) {
+        for (line, question) in squad::questions(name, source)? {
+            set.push(question.id.clone(), Place::new(name, line), question)?;
+        }
+        return Ok(());
+    }
+    let mut lines = Lines::new(name, source)?;
+    while let Some((place, object)) = lines.next_object()? {
+        let question = question_of(Fields::new(&place, object))?;
+        set.push(question.id.clone(), place, question)?;
+    }
+    Ok(())
+}
+
+fn read_passages_into(
+    name: &str,
+    source: impl Read,
+    set: &mut Unique<Document>,
+) -> Result<(), DatasetError> {
+    if squad::is_named_so(name) {
+        for (line, document) in squad::passages(name, source)? {
+            set.push(document.id.0.clone(), Place::new(name, line), document)?;
+        }
+        return Ok(());
+    }
+    let mut lines = Lines::new(name, source)?;
+    while let Some((place, object)) = lines.next_object()? {
+        let document = document_of(Fields::new(&place, object))?;
+        set.push(document.id.0.clone(), place, document)?;
+    }
+    Ok(())
+}
+
+fn question_of(mut fields: Fields<'_>) -> Result<Question, DatasetError> {
+    let mut question = Question {
+        id: fields.text(&["id", "_id"])?,
+        question: fields.text(&["question", "query", "text"])?,
+        dataset: fields.optional_text(&["dataset", "domain"])?.unwrap_or_default(),
+        group: fields.optional_text(&["group"])?.unwrap_or_default(),
+        answers: fields.texts(&["answers", "answer"])?,
+        answer_type: fields.optional_text(&["answer_type"])?.unwrap_or_else(|| "short".to_owned()),
+        candidates: ids(fields.texts(&["candidates"])?),
+        positives: ids(fields.texts(&["positives"])?),
+        cluster: fields.optional_text(&["cluster"])?,
+        kind: fields.optional_text(&["kind"])?,
+        meta: fields.optional_object("meta")?,
+    };
+    for (name, value) in fields.rest() {
+        question.meta.entry(name).or_insert(value);
+    }
+    Ok(question)
+}
+
+fn document_of(mut fields: Fields<'_>) -> Result<Document, DatasetError> {
+    let id = DocumentId(fields.text(&["pid", "id", "_id"])?);
+    let title = fields.optional_text(&["title"])?.unwrap_or_default();
+    // Some public corpora hold passages that are a title only; an empty one is a mistake.
+    let text = match fields.optional_text(&["text"])? {
+        Some(text) if !(text.trim().is_empty() && title.trim().is_empty()) => text,
+        Some(_) => return Err(fields.wrong("text", "a non-empty string", "an empty one")),
+        None => return Err(fields.wrong("text", "a non-empty string", "nothing")),
+    };
+    Ok(Document { id, title, text })
+}
+
+fn ids(texts: Vec<String>) -> Vec<DocumentId> {
+    texts.into_iter().map(DocumentId).collect()
+}
+
+fn name_of(path: &impl AsRef<Path>) -> String {
+    path.as_ref().display().to_string()
+}
+
+fn open(path: &impl AsRef<Path>) -> Result<std::fs::File, DatasetError> {
+    std::fs::File::open(path).map_err(|source| DatasetError::Read { path: name_of(path), source })
+}
+
+/// Items in order, each id once.
+struct Unique<T> {
+    what: &'static str,
+    items: Vec<T>,
+    places: HashMap<String, Place>,
+}
+
+impl<T> Unique<T> {
+    fn new(what: &'static str) -> Self {
+        Self { what, items: Vec::new(), places: HashMap::new() }
+    }
+
+    fn push(&mut self, id: String, place: Place, item: T) -> Result<(), DatasetError> {
+        if let Some(first) = self.places.get(&id) {
+            let first = first.clone();
+            return Err(DatasetError::Duplicate { what: self.what, id, first, second: place });
+        }
+        self.places.insert(id, place);
+        self.items.push(item);
+        Ok(())
+    }
+
+    fn finish<P: AsRef<Path>>(self, paths: &[P]) -> Result<Vec<T>, DatasetError> {
+        if self.items.is_empty() {
+            let paths = paths.iter().map(name_of).collect::<Vec<_>>().join(", ");
+            return Err(DatasetError::Empty { what: self.what, paths });
+        }
+        Ok(self.items)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,8 @@
 //! Models: the encoder, the reader heads on it, and the selection policy. Knows tensors, not algorithms.
 
 pub mod encoder;
+#[doc(hidden)]
+pub mod fixture;
 pub mod head;
 pub mod kernels;
 pub mod layers;

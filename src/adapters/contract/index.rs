@@ -1,0 +1,113 @@
+//! The promises of `ports::SearchIndex`.
+
+use actors::ports::SearchIndex;
+use actors::types::{Document, DocumentId};
+use std::sync::Arc;
+
+/// Checks a search index. `make(name)` opens the index of that name: empty at first, and with what
+/// it held when the name is opened again after the earlier handle is gone.
+pub async fn check_search_index(make: impl AsyncFn(&str) -> Arc<dyn SearchIndex>) {
+    an_empty_index_finds_nothing(&*make("empty").await).await;
+    what_was_added_is_found_best_first(&*make("found").await).await;
+    an_upsert_replaces_by_id(&*make("upsert").await).await;
+    a_deleted_passage_is_not_found(&*make("delete").await).await;
+    ties_go_by_document_id(&*make("ties").await).await;
+    odd_queries_are_no_errors(&*make("odd").await).await;
+    passages_survive_a_restart(&make).await;
+}
+
+fn passage(id: &str, title: &str, text: &str) -> Document {
+    Document { id: id.into(), title: title.to_owned(), text: text.to_owned() }
+}
+
+fn library() -> Vec<Document> {
+    vec![
+        passage("nile", "Nile", "The Nile is a river that flows north through Africa."),
+        passage("amazon", "Amazon", "The Amazon is a river in South America."),
+        passage("everest", "Mount Everest", "The highest mountain lies in the Himalayas."),
+        passage("sahara", "Sahara", "A desert in the north of Africa."),
+    ]
+}
+
+async fn ids(index: &dyn SearchIndex, query: &str, k: usize) -> Vec<String> {
+    let found = index.search(query, k).await.unwrap();
+    assert!(found.len() <= k, "{} candidates for k = {k}", found.len());
+    for (rank, pair) in found.windows(2).enumerate() {
+        assert!(pair[0].score >= pair[1].score, "scores fall, broken after rank {rank}");
+    }
+    for (rank, candidate) in found.iter().enumerate() {
+        assert_eq!(candidate.rank as usize, rank, "ranks count from 0");
+        assert!(candidate.score.is_finite());
+    }
+    found.into_iter().map(|c| c.document.id.0).collect()
+}
+
+async fn an_empty_index_finds_nothing(index: &dyn SearchIndex) {
+    assert_eq!(index.count().await.unwrap(), 0);
+    assert!(ids(index, "river", 5).await.is_empty());
+    index.delete(&[DocumentId::from("nothing")]).await.unwrap();
+    index.upsert(&[]).await.unwrap();
+    assert_eq!(index.count().await.unwrap(), 0);
+}
+
+async fn what_was_added_is_found_best_first(index: &dyn SearchIndex) {
+    index.upsert(&library()).await.unwrap();
+    assert_eq!(index.count().await.unwrap(), 4);
+    let found = index.search("highest mountain Himalayas", 3).await.unwrap();
+    assert_eq!(found[0].document, library()[2], "the passage comes back whole");
+    assert_eq!(ids(index, "Amazon river", 1).await, ["amazon"]);
+    assert_eq!(ids(index, "everest", 10).await[0], "everest", "titles are searched");
+    assert!(ids(index, "river", 0).await.is_empty());
+}
+
+async fn an_upsert_replaces_by_id(index: &dyn SearchIndex) {
+    index.upsert(&library()).await.unwrap();
+    index.upsert(&[passage("nile", "Nile", "Now about crocodiles.")]).await.unwrap();
+    assert_eq!(index.count().await.unwrap(), 4);
+    let found = index.search("crocodiles", 1).await.unwrap();
+    assert_eq!(found[0].document.text, "Now about crocodiles.");
+    assert!(!ids(index, "flows", 10).await.contains(&"nile".to_owned()), "the old text is gone");
+    // The last of two with one id in one call stays.
+    let twice = [passage("x", "", "first zebra"), passage("x", "", "second zebra")];
+    index.upsert(&twice).await.unwrap();
+    assert_eq!(index.count().await.unwrap(), 5);
+    let found = index.search("zebra", 5).await.unwrap();
+    assert_eq!(found[0].document.text, "second zebra");
+}
+
+async fn a_deleted_passage_is_not_found(index: &dyn SearchIndex) {
+    index.upsert(&library()).await.unwrap();
+    let gone = [DocumentId::from("nile"), DocumentId::from("unknown")];
+    index.delete(&gone).await.unwrap();
+    assert_eq!(index.count().await.unwrap(), 3);
+    assert_eq!(ids(index, "river", 10).await[0], "amazon");
+    assert!(!ids(index, "Nile river Africa", 10).await.contains(&"nile".to_owned()));
+}
+
+async fn ties_go_by_document_id(index: &dyn SearchIndex) {
+    let same = ["c", "a", "d", "b"].map(|id| passage(id, "", "all the same words here"));
+    index.upsert(&same).await.unwrap();
+    index.upsert(&[passage("e", "", "something else entirely")]).await.unwrap();
+    assert_eq!(ids(index, "same words", 3).await, ["a", "b", "c"]);
+}
+
+async fn odd_queries_are_no_errors(index: &dyn SearchIndex) {
+    index.upsert(&library()).await.unwrap();
+    for query in ["", " ", "?!… \"AND\" (OR", "title:nile +river -x", "\u{0}", "🐊", "ß İ ﬁ"]
+    {
+        ids(index, query, 5).await;
+    }
+    let long = "river nile water ".repeat(6_000);
+    assert!(!ids(index, &long, 5).await.is_empty(), "a query of 100,000 characters is searched");
+    assert_eq!(ids(index, "NILE", 1).await, ["nile"], "case does not matter");
+}
+
+async fn passages_survive_a_restart(make: &impl AsyncFn(&str) -> Arc<dyn SearchIndex>) {
+    let index = make("restart").await;
+    index.upsert(&library()).await.unwrap();
+    index.delete(&[DocumentId::from("sahara")]).await.unwrap();
+    drop(index);
+    let index = make("restart").await;
+    assert_eq!(index.count().await.unwrap(), 3);
+    assert_eq!(ids(&*index, "mountain", 5).await[0], "everest");
+}
