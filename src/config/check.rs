@@ -56,6 +56,15 @@ impl Check<'_> {
     }
 
     fn stores(&mut self, config: &Config) {
+        let limits = &config.log.limits;
+        for (key, value) in [
+            ("record_bytes_max", limits.record_bytes_max),
+            ("write_queue_max", limits.write_queue_max),
+            ("write_batch_max", limits.write_batch_max),
+            ("poll_bytes_max", limits.poll_bytes_max),
+        ] {
+            self.positive(&format!("log.limits.{key}"), value as f64);
+        }
         self.require(
             config.index.k1.is_finite() && config.index.k1 >= 0.0,
             &["index.k1"],
@@ -63,7 +72,6 @@ impl Check<'_> {
             "0.9 suits short passages, 1.2 longer ones",
         );
         self.within("index.b", config.index.b, 0.0, 1.0);
-        self.positive("log.retention_hours", config.log.retention_hours as f64);
         self.filled("snapshots.url", &config.snapshots.url);
         if config.index.kind == Placement::Memory {
             self.idle("index.folder", "`index.kind = \"memory\"` keeps nothing on disk");
@@ -72,7 +80,6 @@ impl Check<'_> {
         }
         if config.log.kind == Placement::Memory {
             self.idle("log.folder", "`log.kind = \"memory\"` keeps nothing on disk");
-            self.idle("log.retention_hours", "`log.kind = \"memory\"` ends with the process");
         } else {
             self.filled("log.folder", &config.log.folder.to_string_lossy());
         }
@@ -82,6 +89,15 @@ impl Check<'_> {
         self.filled("generator.model", &config.generator.model.to_string_lossy());
         self.filled("policy.model", &config.policy.model.to_string_lossy());
         self.finite("generator.no_answer_threshold", config.generator.no_answer_threshold);
+        let reader = &config.generator.reader;
+        for (key, value) in [
+            ("max_tokens", reader.max_tokens),
+            ("max_question_tokens", reader.max_question_tokens),
+            ("max_question_bytes", reader.max_question_bytes),
+            ("batch_tokens", reader.batch_tokens),
+        ] {
+            self.positive(&format!("generator.reader.{key}"), value as f64);
+        }
         let judge = &config.judge;
         for (key, weight) in [
             ("judge.token_f1", judge.token_f1),

@@ -2,6 +2,8 @@
 //!
 //! Every default starts a service that needs nothing outside the process.
 
+use crate::adapters::log_embedded::EmbeddedLogConfig;
+use crate::policy::reader::ReaderArgs;
 use serde::{Deserialize, Serialize};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -77,13 +79,17 @@ pub struct LogConfig {
     pub kind: Placement,
     /// Folder of the embedded log; `memory` has none.
     pub folder: PathBuf,
-    /// How long records are kept, hours.
-    pub retention_hours: u64,
+    /// Sizes, retention and start-up checks of either kind.
+    pub limits: EmbeddedLogConfig,
 }
 
 impl Default for LogConfig {
     fn default() -> Self {
-        Self { kind: Placement::Embedded, folder: ".regrade/log".into(), retention_hours: 24 * 90 }
+        Self {
+            kind: Placement::Embedded,
+            folder: ".regrade/log".into(),
+            limits: EmbeddedLogConfig::default(),
+        }
     }
 }
 
@@ -91,7 +97,7 @@ impl Default for LogConfig {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct SnapshotsConfig {
-    /// A folder, or a `file://` or `memory://` URL.
+    /// A folder, a `file://` URL, or `memory:` for one that ends with the process.
     pub url: String,
 }
 
@@ -120,6 +126,8 @@ pub struct GeneratorConfig {
     pub model: PathBuf,
     /// A span must beat the no-answer score by this much, logits; below it the answer is empty.
     pub no_answer_threshold: f64,
+    /// Lengths, batches and cache of the reader.
+    pub reader: ReaderArgs,
 }
 
 impl Default for GeneratorConfig {
@@ -128,6 +136,7 @@ impl Default for GeneratorConfig {
             kind: GeneratorKind::Reader,
             model: "models/minilm-reader".into(),
             no_answer_threshold: 0.0,
+            reader: ReaderArgs::default(),
         }
     }
 }
