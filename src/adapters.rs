@@ -1,5 +1,8 @@
 //! Ports to the world: one file an adapter; siblings never import each other.
+//!
+//! `contract` holds the suite of each port; `bounded_cache` is shared, and no adapter.
 
+mod bounded_cache;
 #[doc(hidden)]
 pub mod contract;
 pub mod environment;

@@ -1,5 +1,31 @@
-//! stub
+//! What an answer was worth: one scorer a file, and their weighted sum.
+//!
+//! Pure functions of text and counts. Knows no port, model or store. An answer to a question that is
+//! known to have no answer is right when it is empty: see [`UNANSWERABLE`].
+
+mod blend;
+mod cost;
+mod exact_match;
+mod length;
+mod rouge_l;
+mod text;
+mod token_f1;
+
+pub use blend::{Blend, BlendError, Subject};
+pub use cost::{context_cost, document_cost, retrieval_cost};
+pub use exact_match::exact_match;
+pub use length::length;
+pub use rouge_l::rouge_l;
+pub use text::normalise;
+pub use token_f1::token_f1;
+
+use actors::types::Query;
 
 /// Key of the query's metadata that says, with the value `true`, that the question is known to have
 /// no answer: references are empty on purpose then, and the right answer is the empty text.
 pub const UNANSWERABLE: &str = "unanswerable";
+
+/// Whether a query is marked as having no answer.
+pub fn is_unanswerable(query: &Query) -> bool {
+    query.metadata.get(UNANSWERABLE).is_some_and(|value| value == "true")
+}

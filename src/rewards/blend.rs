@@ -1,0 +1,232 @@
+//! The weighted sum of the scorers.
+
+use super::{
+    context_cost, document_cost, exact_match, is_unanswerable, length, retrieval_cost, rouge_l,
+    token_f1,
+};
+use actors::types::{Answer, Gate, Query, Reward, RewardPart};
+use serde::{Deserialize, Serialize};
+
+/// Weight of each term of the reward; a term of weight 0 is left out.
+///
+/// Quality terms lie in [0, 1] and have weights ≥ 0; costs are ≥ 0 and have weights ≤ 0.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Blend {
+    /// Weight of [`exact_match`].
+    pub exact_match: f64,
+    /// Weight of [`token_f1`].
+    pub token_f1: f64,
+    /// Weight of [`rouge_l`].
+    pub rouge_l: f64,
+    /// Weight of [`length`].
+    pub length: f64,
+    /// Weight of [`context_cost`]: for every 1,000 context tokens.
+    pub context_cost: f64,
+    /// Weight of [`document_cost`]: for every document.
+    pub document_cost: f64,
+    /// Weight of [`retrieval_cost`]: for having retrieved at all.
+    pub retrieval_cost: f64,
+}
+
+impl Default for Blend {
+    fn default() -> Self {
+        Self {
+            exact_match: 0.0,
+            token_f1: 1.0,
+            rouge_l: 0.0,
+            length: 0.0,
+            context_cost: 0.0,
+            document_cost: 0.0,
+            retrieval_cost: 0.0,
+        }
+    }
+}
+
+/// Why a blend cannot be used.
+#[derive(Debug, thiserror::Error, PartialEq)]
+pub enum BlendError {
+    /// A weight has the wrong sign or is not finite.
+    #[error("weight `{term}` is {weight}, expected {expected}")]
+    Weight {
+        /// The term.
+        term: &'static str,
+        /// Its weight.
+        weight: f64,
+        /// What would do.
+        expected: &'static str,
+    },
+    /// Nothing tells a right answer from a wrong one.
+    #[error("no weight on correctness: give exact_match, token_f1 or rouge_l a weight above 0")]
+    NoCorrectness,
+}
+
+/// What is scored.
+#[derive(Debug, Clone, Copy)]
+pub struct Subject<'a> {
+    /// The query; says whether it is known to have no answer.
+    pub query: &'a Query,
+    /// The answer.
+    pub answer: &'a Answer,
+    /// Whether documents were retrieved.
+    pub gate: Gate,
+    /// Documents put before the generator.
+    pub documents: usize,
+}
+
+impl Blend {
+    /// Whether the weights make sense.
+    pub fn check(&self) -> Result<(), BlendError> {
+        let quality = [
+            ("exact_match", self.exact_match),
+            ("token_f1", self.token_f1),
+            ("rouge_l", self.rouge_l),
+            ("length", self.length),
+        ];
+        let costs = [
+            ("context_cost", self.context_cost),
+            ("document_cost", self.document_cost),
+            ("retrieval_cost", self.retrieval_cost),
+        ];
+        for (term, weight) in quality {
+            if !(weight.is_finite() && weight >= 0.0) {
+                let expected = "a finite number of at least 0: it is a quality";
+                return Err(BlendError::Weight { term, weight, expected });
+            }
+        }
+        for (term, weight) in costs {
+            if !(weight.is_finite() && weight <= 0.0) {
+                let expected = "a finite number of at most 0: it is a cost";
+                return Err(BlendError::Weight { term, weight, expected });
+            }
+        }
+        if self.correctness() > 0.0 { Ok(()) } else { Err(BlendError::NoCorrectness) }
+    }
+
+    /// The reward of an answer with known references. `None` where nothing is known to compare
+    /// with: no references, and the query is not marked as having no answer.
+    pub fn score(&self, subject: Subject<'_>, references: &[String]) -> Option<Reward> {
+        if references.is_empty() && !is_unanswerable(subject.query) {
+            return None;
+        }
+        let text = &subject.answer.text;
+        let mut parts = Vec::new();
+        push(&mut parts, "exact_match", self.exact_match, || exact_match(text, references));
+        push(&mut parts, "token_f1", self.token_f1, || token_f1(text, references));
+        push(&mut parts, "rouge_l", self.rouge_l, || rouge_l(text, references));
+        self.push_rest(&mut parts, subject);
+        Reward::from_parts(parts)
+    }
+
+    /// The reward of an answer that was given a value in [0, 1]: the part `feedback` takes the
+    /// place of the correctness terms, with their joint weight. `None` for any other value.
+    pub fn score_given(&self, subject: Subject<'_>, value: f64) -> Option<Reward> {
+        if !(0.0..=1.0).contains(&value) {
+            return None;
+        }
+        let mut parts = Vec::new();
+        push(&mut parts, "feedback", self.correctness(), || value);
+        self.push_rest(&mut parts, subject);
+        Reward::from_parts(parts)
+    }
+
+    fn correctness(&self) -> f64 {
+        self.exact_match + self.token_f1 + self.rouge_l
+    }
+
+    fn push_rest(&self, parts: &mut Vec<RewardPart>, subject: Subject<'_>) {
+        let answer = subject.answer;
+        push(parts, "length", self.length, || length(&answer.text));
+        push(parts, "context_cost", self.context_cost, || {
+            context_cost(answer.usage.context_tokens)
+        });
+        push(parts, "document_cost", self.document_cost, || document_cost(subject.documents));
+        push(parts, "retrieval_cost", self.retrieval_cost, || retrieval_cost(subject.gate));
+    }
+}
+
+fn push(parts: &mut Vec<RewardPart>, name: &str, weight: f64, value: impl FnOnce() -> f64) {
+    if weight != 0.0 {
+        parts.push(RewardPart { name: name.to_owned(), value: value(), weight });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+    use crate::rewards::UNANSWERABLE;
+    use actors::types::Usage;
+
+    fn answer(text: &str) -> Answer {
+        let usage = Usage { context_tokens: 500, answer_tokens: 2 };
+        Answer { text: text.to_owned(), usage, ..Answer::default() }
+    }
+
+    fn score(blend: &Blend, query: &Query, text: &str) -> Option<Reward> {
+        let answer = answer(text);
+        let subject = Subject { query, answer: &answer, gate: Gate::Retrieve, documents: 3 };
+        blend.score(subject, &query.references)
+    }
+
+    #[test]
+    fn the_total_is_the_weighted_sum_of_its_parts() {
+        let blend = Blend {
+            exact_match: 0.5,
+            token_f1: 1.0,
+            rouge_l: 0.25,
+            length: 0.1,
+            context_cost: -0.2,
+            document_cost: -0.01,
+            retrieval_cost: -0.05,
+        };
+        blend.check().unwrap();
+        let query = Query { references: vec!["New York".to_owned()], ..Query::default() };
+        let reward = score(&blend, &query, "New York City").unwrap();
+        // EM 0; F1 0.8; ROUGE-L 0.8; length 1/4; cost 0.5, 3 and 1.
+        let expected = 0.8 + 0.25 * 0.8 + 0.1 * 0.25 - 0.2 * 0.5 - 0.01 * 3.0 - 0.05;
+        assert!((reward.total - expected).abs() < 1e-12, "{reward:?}");
+        assert_eq!(reward.parts.len(), 7);
+        assert_eq!(reward.part("exact_match"), Some(0.0));
+        assert_eq!(reward.part("document_cost"), Some(3.0));
+    }
+
+    #[test]
+    fn a_question_known_to_have_no_answer_rewards_the_empty_one() {
+        let mut query = Query::default();
+        let blend = Blend::default();
+        assert_eq!(score(&blend, &query, ""), None, "nothing known is not known to be nothing");
+        query.metadata.insert(UNANSWERABLE.to_owned(), "true".to_owned());
+        assert!((score(&blend, &query, "").unwrap().total - 1.0).abs() < 1e-12);
+        assert!(score(&blend, &query, "Paris").unwrap().total.abs() < 1e-12);
+    }
+
+    #[test]
+    fn a_given_value_takes_the_place_of_correctness() {
+        let blend = Blend { exact_match: 1.0, context_cost: -0.1, ..Blend::default() };
+        let (query, answer) = (Query::default(), answer("x"));
+        let subject = Subject { query: &query, answer: &answer, gate: Gate::Direct, documents: 0 };
+        let reward = blend.score_given(subject, 0.5).unwrap();
+        assert!((reward.total - (2.0 * 0.5 - 0.05)).abs() < 1e-12, "{reward:?}");
+        for value in [-0.1, 1.1, f64::NAN] {
+            assert_eq!(blend.score_given(subject, value), None);
+        }
+    }
+
+    #[test]
+    fn senseless_weights_are_refused_with_the_term() {
+        let wrong = [
+            (Blend { token_f1: f64::NAN, ..Blend::default() }, "weight `token_f1` is NaN"),
+            (Blend { length: -1.0, ..Blend::default() }, "weight `length` is -1"),
+            (Blend { context_cost: 0.1, ..Blend::default() }, "weight `context_cost` is 0.1"),
+            (Blend { token_f1: 0.0, ..Blend::default() }, "no weight on correctness"),
+        ];
+        for (blend, expected) in wrong {
+            let error = blend.check().unwrap_err().to_string();
+            assert!(error.starts_with(expected), "{error}");
+        }
+        assert!(toml::from_str::<Blend>("token_f2 = 1.0").is_err());
+        assert_eq!(toml::from_str::<Blend>("").unwrap(), Blend::default());
+    }
+}
