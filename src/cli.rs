@@ -3,18 +3,18 @@
 //! Knows the commands and nothing of what they do. Exit codes: 0 done, 1 failure, 64 usage,
 //! 78 configuration.
 
-mod check;
-mod demo;
+pub mod check;
+pub mod demo;
 mod error;
-mod evaluate;
-mod index;
-mod policy;
+pub mod evaluate;
+pub mod index;
+pub mod policy;
 pub mod progress;
-mod replay;
-mod serve;
+pub mod replay;
+pub mod serve;
 mod settings;
-mod train;
-mod train_reader;
+pub mod train;
+pub mod train_reader;
 
 pub use error::CliError;
 

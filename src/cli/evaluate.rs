@@ -37,5 +37,7 @@ pub struct Args {
 /// Always, until the work behind it is built.
 pub async fn run(args: Args) -> Result<(), CliError> {
     tracing::debug!(?args, "asked for what is not built");
-    Err(CliError::because("`regrade evaluate` is not built yet; see `regrade --help` for the others"))
+    Err(CliError::because(
+        "`regrade evaluate` is not built yet; see `regrade --help` for the others",
+    ))
 }

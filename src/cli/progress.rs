@@ -63,8 +63,8 @@ fn bar(label: &str, total: Option<u64>) -> ProgressBar {
         ),
     };
     // The templates are constants; should one be wrong, the plain style still shows progress.
-    let style = ProgressStyle::with_template(template)
-        .unwrap_or_else(|_| ProgressStyle::default_bar());
+    let style =
+        ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
     bar.with_style(style).with_prefix(label.to_owned())
 }
 

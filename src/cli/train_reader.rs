@@ -31,5 +31,7 @@ pub struct Args {
 /// Always, until the work behind it is built.
 pub async fn run(args: Args) -> Result<(), CliError> {
     tracing::debug!(?args, "asked for what is not built");
-    Err(CliError::because("`regrade train-reader` is not built yet; see `regrade --help` for the others"))
+    Err(CliError::because(
+        "`regrade train-reader` is not built yet; see `regrade --help` for the others",
+    ))
 }

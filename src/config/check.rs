@@ -7,6 +7,8 @@ use super::error::Problem;
 use super::layers::{Table, find};
 use super::source::Origins;
 use super::{Config, Device, Placement};
+use crate::rewards::BlendError;
+use tracing_subscriber::EnvFilter;
 
 /// Everything that is wrong with a decoded configuration, in the order of its sections.
 pub(super) fn findings(config: &Config, origins: &Origins, merged: &Table<'_>) -> Vec<Problem> {
@@ -15,6 +17,7 @@ pub(super) fn findings(config: &Config, origins: &Origins, merged: &Table<'_>) -
     check.service(config);
     check.stores(config);
     check.models(config);
+    check.telemetry(config);
     check.problems
 }
 
@@ -88,7 +91,11 @@ impl Check<'_> {
     fn models(&mut self, config: &Config) {
         self.filled("generator.model", &config.generator.model.to_string_lossy());
         self.filled("policy.model", &config.policy.model.to_string_lossy());
-        self.finite("generator.no_answer_threshold", config.generator.no_answer_threshold);
+        let limits = &config.generator.limits;
+        self.positive("generator.limits.documents_max", limits.documents_max as f64);
+        if let Some(threshold) = limits.no_answer_threshold {
+            self.finite("generator.limits.no_answer_threshold", f64::from(threshold));
+        }
         let reader = &config.generator.reader;
         for (key, value) in [
             ("max_tokens", reader.max_tokens),
@@ -98,32 +105,32 @@ impl Check<'_> {
         ] {
             self.positive(&format!("generator.reader.{key}"), value as f64);
         }
-        let judge = &config.judge;
-        for (key, weight) in [
-            ("judge.token_f1", judge.token_f1),
-            ("judge.exact_match", judge.exact_match),
-            ("judge.feedback", judge.feedback),
-            ("judge.context_cost", judge.context_cost),
-        ] {
-            self.require(
-                weight.is_finite() && weight >= 0.0,
-                &[key],
-                "expected a number ≥ 0",
-                "costs are subtracted: write them as positive numbers",
-            );
+        if let Err(error) = config.judge.weights.check() {
+            let (key, remedy) = match &error {
+                BlendError::Weight { term, .. } => (
+                    format!("judge.weights.{term}"),
+                    "qualities have weights ≥ 0, costs weights ≤ 0",
+                ),
+                BlendError::NoCorrectness => (
+                    "judge.weights.token_f1".to_owned(),
+                    "all answers would be worth the same: give one of them a weight",
+                ),
+            };
+            self.require(false, &[&key], &error.to_string(), remedy);
         }
-        self.require(
-            judge.token_f1 + judge.exact_match + judge.feedback > 0.0,
-            &["judge.token_f1", "judge.exact_match", "judge.feedback"],
-            "every quality weight is 0: all answers would be worth the same",
-            "give one of `judge.token_f1`, `judge.exact_match`, `judge.feedback` a weight above 0",
-        );
         self.require(
             config.policy.device != Device::Cuda || cfg!(feature = "cuda"),
             &["policy.device"],
             "this build has no CUDA",
             "build with `--features cuda`, or use \"auto\" or \"cpu\"",
         );
+    }
+
+    fn telemetry(&mut self, config: &Config) {
+        if let Err(error) = EnvFilter::builder().parse(&config.telemetry.filter) {
+            let remedy = "write a level, or modules with levels, as in `warn,regrade=debug`";
+            self.require(false, &["telemetry.filter"], &error.to_string(), remedy);
+        }
     }
 
     fn positive(&mut self, key: &str, value: f64) {

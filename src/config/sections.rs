@@ -2,8 +2,10 @@
 //!
 //! Every default starts a service that needs nothing outside the process.
 
+use crate::adapters::generator_reader::ReaderGeneratorConfig;
 use crate::adapters::log_embedded::EmbeddedLogConfig;
 use crate::policy::reader::ReaderArgs;
+use crate::rewards::Blend;
 use serde::{Deserialize, Serialize};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -124,8 +126,8 @@ pub struct GeneratorConfig {
     pub kind: GeneratorKind,
     /// Folder with `config.json`, `tokenizer.json` and `model.safetensors` of the reader.
     pub model: PathBuf,
-    /// A span must beat the no-answer score by this much, logits; below it the answer is empty.
-    pub no_answer_threshold: f64,
+    /// When to answer nothing, and how much may be read for one question.
+    pub limits: ReaderGeneratorConfig,
     /// Lengths, batches and cache of the reader.
     pub reader: ReaderArgs,
 }
@@ -135,7 +137,7 @@ impl Default for GeneratorConfig {
         Self {
             kind: GeneratorKind::Reader,
             model: "models/minilm-reader".into(),
-            no_answer_threshold: 0.0,
+            limits: ReaderGeneratorConfig::default(),
             reader: ReaderArgs::default(),
         }
     }
@@ -150,32 +152,14 @@ pub enum JudgeKind {
     Reference,
 }
 
-/// `[judge]`: what turns answers into rewards; the reward is the weighted sum of its parts.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// `[judge]`: what turns answers into rewards.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct JudgeConfig {
     /// Which judge.
     pub kind: JudgeKind,
-    /// Weight of token F1 against the best reference.
-    pub token_f1: f64,
-    /// Weight of an exact match.
-    pub exact_match: f64,
-    /// Weight of a user's own score.
-    pub feedback: f64,
-    /// Price of a thousand context tokens, ≥ 0; subtracted.
-    pub context_cost: f64,
-}
-
-impl Default for JudgeConfig {
-    fn default() -> Self {
-        Self {
-            kind: JudgeKind::Reference,
-            token_f1: 1.0,
-            exact_match: 0.0,
-            feedback: 1.0,
-            context_cost: 0.02,
-        }
-    }
+    /// Weight of each part of the reward.
+    pub weights: Blend,
 }
 
 /// Which weights learning may change.
