@@ -1,1 +1,75 @@
-//! stub
+//! The command line: one file a command, exit codes, and how errors are told.
+//!
+//! Knows the commands and nothing of what they do. Exit codes: 0 done, 1 failure, 64 usage,
+//! 78 configuration.
+
+pub mod check;
+pub mod demo;
+mod error;
+pub mod evaluate;
+pub mod index;
+pub mod policy;
+pub mod progress;
+pub mod replay;
+pub mod serve;
+mod settings;
+pub mod train;
+pub mod train_reader;
+
+pub use error::CliError;
+
+use clap::{Parser, Subcommand};
+
+/// A RAG reranker that keeps learning from production traffic.
+#[derive(Debug, Parser)]
+#[command(name = "regrade", version, propagate_version = true, arg_required_else_help = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Learn from bundled questions in a service of its own; print before and after.
+    Demo(demo::Args),
+    /// Answer, judge and learn.
+    Serve(serve::Args),
+    /// Load passages into the index.
+    Index(index::Args),
+    /// Push recorded questions through a service, in time order.
+    Replay(replay::Args),
+    /// Train a policy by a recipe.
+    Train(train::Args),
+    /// Train the extractive reader.
+    TrainReader(train_reader::Args),
+    /// Compare policies on questions, paired, with intervals.
+    Evaluate(evaluate::Args),
+    /// List, show, export and move policy versions.
+    Policy(policy::Args),
+    /// Check configuration files.
+    Check(check::Args),
+}
+
+/// Runs one command to its end.
+///
+/// # Errors
+/// What stopped it; [`CliError::exit_code`] says how the process ends.
+pub async fn run(cli: Cli) -> Result<(), CliError> {
+    match cli.command {
+        Command::Demo(args) => demo::run(args).await,
+        Command::Serve(args) => serve::run(args).await,
+        Command::Index(args) => index::run(args).await,
+        Command::Replay(args) => replay::run(args).await,
+        Command::Train(args) => train::run(args).await,
+        Command::TrainReader(args) => train_reader::run(args).await,
+        Command::Evaluate(args) => evaluate::run(args).await,
+        Command::Policy(args) => policy::run(args).await,
+        Command::Check(args) => check::run(args).await,
+    }
+}
+
+/// Writes one line of a command's result to stdout; a closed pipe is an ordinary failure.
+fn say(line: impl std::fmt::Display) -> Result<(), CliError> {
+    use std::io::Write as _;
+    writeln!(std::io::stdout(), "{line}").map_err(|e| CliError::failed("cannot write to stdout", e))
+}

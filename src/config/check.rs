@@ -1,0 +1,185 @@
+//! The bounds of every setting, and the settings that would have no effect.
+//!
+//! What types cannot say. A finding points at the setting that somebody wrote, so a bound between
+//! two settings points at the one laid on last.
+
+use super::error::Problem;
+use super::layers::{Table, find};
+use super::source::Origins;
+use super::{Config, Device, Placement};
+use crate::rewards::BlendError;
+use tracing_subscriber::EnvFilter;
+
+/// Everything that is wrong with a decoded configuration, in the order of its sections.
+pub(super) fn findings(config: &Config, origins: &Origins, merged: &Table<'_>) -> Vec<Problem> {
+    let mut check = Check { origins, merged, problems: Vec::new() };
+    check.server(config);
+    check.service(config);
+    check.stores(config);
+    check.models(config);
+    check.telemetry(config);
+    check.problems
+}
+
+struct Check<'a> {
+    origins: &'a Origins,
+    merged: &'a Table<'a>,
+    problems: Vec<Problem>,
+}
+
+impl Check<'_> {
+    fn server(&mut self, config: &Config) {
+        let server = &config.server;
+        self.positive("server.max_body_bytes", server.max_body_bytes as f64);
+        self.positive("server.max_query_chars", server.max_query_chars as f64);
+        self.positive("server.max_documents", server.max_documents as f64);
+        self.positive("server.request_deadline_ms", server.request_deadline_ms as f64);
+        self.positive("server.drain_deadline_ms", server.drain_deadline_ms as f64);
+        self.require(
+            server.max_query_chars <= server.max_body_bytes,
+            &["server.max_query_chars", "server.max_body_bytes"],
+            &format!(
+                "a query of {} characters does not fit a body of {} bytes",
+                server.max_query_chars, server.max_body_bytes
+            ),
+            "raise `server.max_body_bytes` or lower `server.max_query_chars`",
+        );
+    }
+
+    /// The service knows its own bounds; its sentence is `field: what it may be`.
+    fn service(&mut self, config: &Config) {
+        if let Err(sentence) = config.service.validate() {
+            let (field, message) = sentence.split_once(": ").unwrap_or(("", &sentence));
+            let key = format!("service.{field}");
+            // A bound between two settings may point at the one that was not given.
+            let other = key.replace(".k_min", ".k_max").replace("backoff_max_ms", "backoff_ms");
+            let remedy = format!("change `{key}`, or leave it out for the default");
+            self.require(false, &[&key, &other], message, &remedy);
+        }
+    }
+
+    fn stores(&mut self, config: &Config) {
+        let limits = &config.log.limits;
+        for (key, value) in [
+            ("record_bytes_max", limits.record_bytes_max),
+            ("write_queue_max", limits.write_queue_max),
+            ("write_batch_max", limits.write_batch_max),
+            ("poll_bytes_max", limits.poll_bytes_max),
+        ] {
+            self.positive(&format!("log.limits.{key}"), value as f64);
+        }
+        self.require(
+            config.index.k1.is_finite() && config.index.k1 >= 0.0,
+            &["index.k1"],
+            "expected a number ≥ 0",
+            "0.9 suits short passages, 1.2 longer ones",
+        );
+        self.within("index.b", config.index.b, 0.0, 1.0);
+        self.filled("snapshots.url", &config.snapshots.url);
+        if config.index.kind == Placement::Memory {
+            self.idle("index.folder", "`index.kind = \"memory\"` keeps nothing on disk");
+        } else {
+            self.filled("index.folder", &config.index.folder.to_string_lossy());
+        }
+        if config.log.kind == Placement::Memory {
+            self.idle("log.folder", "`log.kind = \"memory\"` keeps nothing on disk");
+        } else {
+            self.filled("log.folder", &config.log.folder.to_string_lossy());
+        }
+    }
+
+    fn models(&mut self, config: &Config) {
+        self.filled("generator.model", &config.generator.model.to_string_lossy());
+        self.filled("policy.model", &config.policy.model.to_string_lossy());
+        let limits = &config.generator.limits;
+        self.positive("generator.limits.documents_max", limits.documents_max as f64);
+        if let Some(threshold) = limits.no_answer_threshold {
+            self.finite("generator.limits.no_answer_threshold", f64::from(threshold));
+        }
+        let reader = &config.generator.reader;
+        for (key, value) in [
+            ("max_tokens", reader.max_tokens),
+            ("max_question_tokens", reader.max_question_tokens),
+            ("max_question_bytes", reader.max_question_bytes),
+            ("batch_tokens", reader.batch_tokens),
+        ] {
+            self.positive(&format!("generator.reader.{key}"), value as f64);
+        }
+        if let Err(error) = config.judge.weights.check() {
+            let (key, remedy) = match &error {
+                BlendError::Weight { term, .. } => (
+                    format!("judge.weights.{term}"),
+                    "qualities have weights ≥ 0, costs weights ≤ 0",
+                ),
+                BlendError::NoCorrectness => (
+                    "judge.weights.token_f1".to_owned(),
+                    "all answers would be worth the same: give one of them a weight",
+                ),
+            };
+            self.require(false, &[&key], &error.to_string(), remedy);
+        }
+        self.require(
+            config.policy.device != Device::Cuda || cfg!(feature = "cuda"),
+            &["policy.device"],
+            "this build has no CUDA",
+            "build with `--features cuda`, or use \"auto\" or \"cpu\"",
+        );
+    }
+
+    fn telemetry(&mut self, config: &Config) {
+        if let Err(error) = EnvFilter::builder().parse(&config.telemetry.filter) {
+            let remedy = "write a level, or modules with levels, as in `warn,regrade=debug`";
+            self.require(false, &["telemetry.filter"], &error.to_string(), remedy);
+        }
+    }
+
+    fn positive(&mut self, key: &str, value: f64) {
+        self.require(
+            value.is_finite() && value > 0.0,
+            &[key],
+            "expected a number above 0",
+            &format!("give `{key}` a value above 0, or leave it out for the default"),
+        );
+    }
+
+    fn finite(&mut self, key: &str, value: f64) {
+        let remedy = format!("give `{key}` a finite number");
+        self.require(value.is_finite(), &[key], "expected a finite number", &remedy);
+    }
+
+    fn within(&mut self, key: &str, value: f64, low: f64, high: f64) {
+        self.require(
+            (low..=high).contains(&value),
+            &[key],
+            &format!("expected a number from {low} to {high}"),
+            &format!("give `{key}` a value from {low} to {high}"),
+        );
+    }
+
+    fn filled(&mut self, key: &str, value: &str) {
+        let remedy = format!("give `{key}` a value, or leave it out for the default");
+        self.require(!value.trim().is_empty(), &[key], "is empty", &remedy);
+    }
+
+    /// The key must not have been given: nothing would read it.
+    fn idle(&mut self, key: &str, why: &str) {
+        let given =
+            find(self.merged, key).is_some_and(|(_, value)| self.origins.is_given(&value.span()));
+        let message = format!("has no effect: {why}");
+        self.require(!given, &[key], &message, &format!("remove `{key}`"));
+    }
+
+    fn require(&mut self, holds: bool, keys: &[&str], message: &str, remedy: &str) {
+        if holds {
+            return;
+        }
+        let key = keys.first().copied().unwrap_or_default();
+        let spans = keys.iter().filter_map(|key| Some(find(self.merged, key)?.1.span()));
+        let span = spans.max_by_key(|span| span.start).unwrap_or(0..0);
+        self.problems.push(Problem {
+            place: self.origins.place(&span),
+            message: format!("`{key}`: {message}"),
+            remedy: remedy.to_owned(),
+        });
+    }
+}
