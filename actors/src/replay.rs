@@ -189,5 +189,3 @@ fn normalised(text: &str) -> String {
     lower.split(|c: char| !c.is_alphanumeric()).filter(|w| !w.is_empty()).collect::<Vec<_>>().join(" ")
 }
 
-#[cfg(test)]
-mod tests;

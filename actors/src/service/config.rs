@@ -2,7 +2,7 @@
 //!
 //! Knows no file and no environment variable: whoever loads it decides where values come from.
 
-use super::super::{
+use crate::{
     episode, generator, intake, judge, learner, policy_follower, recent_decisions, replay_buffer,
     reranker, retriever,
 };
