@@ -150,13 +150,20 @@ fn modules_import_only_from_lower_floors() {
         };
         for import in imports(source) {
             let excused = EXCEPTIONS.iter().any(|(from, to, _)| *from == module && *to == import);
-            let allowed = import == module || floor(&import).is_none_or(|other| other < own);
+            let allowed = import == module
+                || floor(&import).is_none_or(|other| is_below(own, other))
+                    && !(own == 6 && import == "regrade::adapters");
             if !allowed && !excused {
                 findings.push(format!("{}: `{module}` imports `{import}`", source.path));
             }
         }
     }
     none("imports go down a floor at least", findings);
+}
+
+/// Models, losses, adapters and recipes know the words and the ports, no actor.
+fn is_below(own: u32, other: u32) -> bool {
+    other < own && !(matches!(own, 5 | 6) && matches!(other, 2..=4))
 }
 
 /// The modules named by `use` lines and paths of production code.
