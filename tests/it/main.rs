@@ -1,1 +1,6 @@
-//! stub
+//! The root package's integration tests, one binary.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+mod configs;
+mod gateway;
+mod tidy;

@@ -1,0 +1,99 @@
+//! A service that does as it is told.
+
+use actors::types::{
+    Answer, DecisionId, Digest, Document, Feedback, Gate, PolicyStamp, PolicyVersion, Query, Usage,
+};
+use async_trait::async_trait;
+use regrade::gateway::{Door, FeedbackError, Overrides, Ranked, Readiness, Served, ServiceError};
+use std::sync::Arc;
+use tokio::sync::Semaphore;
+
+/// Chooses the last candidates first, at most `k_max` of them.
+pub(super) struct ScriptedDoor {
+    /// Every query fails so.
+    pub(super) fails: Option<ServiceError>,
+    /// Whether `ready` says yes.
+    pub(super) is_ready: bool,
+    /// An answer takes one permit: none, and it waits.
+    pub(super) permits: Arc<Semaphore>,
+    /// Gets one permit for each query that has arrived.
+    pub(super) arrived: Arc<Semaphore>,
+}
+
+impl Default for ScriptedDoor {
+    fn default() -> Self {
+        Self {
+            fails: None,
+            is_ready: true,
+            permits: Arc::new(Semaphore::new(1_000)),
+            arrived: Arc::new(Semaphore::new(0)),
+        }
+    }
+}
+
+impl ScriptedDoor {
+    async fn serve(&self, query: Query, overrides: Overrides) -> Result<Served, ServiceError> {
+        self.arrived.add_permits(1);
+        if let Some(error) = &self.fails {
+            return Err(error.clone());
+        }
+        self.permits.acquire().await.unwrap().forget();
+        let k_max = overrides.limits.map_or(10, |limits| limits.k_max) as usize;
+        let candidates = query.candidates.unwrap_or_else(|| vec![found("indexed")]);
+        let documents = candidates
+            .into_iter()
+            .enumerate()
+            .rev()
+            .take(k_max)
+            .map(|(index, document)| Ranked { document, index: index as u32, score: index as f32 })
+            .collect();
+        Ok(Served {
+            query_id: query.id,
+            decision_id: DecisionId("d-1".to_owned()),
+            answer: None,
+            documents,
+            gate: Gate::Retrieve,
+            policy: self.policy(),
+            duration_ms: 3,
+        })
+    }
+}
+
+fn found(text: &str) -> Document {
+    Document { id: text.into(), title: String::new(), text: text.to_owned() }
+}
+
+#[async_trait]
+impl Door for ScriptedDoor {
+    async fn answer(&self, query: Query, overrides: Overrides) -> Result<Served, ServiceError> {
+        let mut served = self.serve(query, overrides).await?;
+        served.answer = Some(Answer {
+            text: "Paris".to_owned(),
+            citations: vec![served.documents[0].document.id.clone()],
+            confidence: None,
+            usage: Usage { context_tokens: 11, answer_tokens: 1 },
+        });
+        Ok(served)
+    }
+
+    async fn rerank(&self, query: Query, overrides: Overrides) -> Result<Served, ServiceError> {
+        self.serve(query, overrides).await
+    }
+
+    async fn feedback(&self, feedback: Feedback) -> Result<String, FeedbackError> {
+        if feedback.decision_id.as_str() == "d-1" {
+            Ok("f-1".to_owned())
+        } else {
+            Err(FeedbackError::UnknownDecision(feedback.decision_id))
+        }
+    }
+
+    async fn ready(&self) -> Readiness {
+        let reasons = if self.is_ready { vec![] } else { vec!["reranker is down".to_owned()] };
+        Readiness { ready: self.is_ready, reasons }
+    }
+
+    fn policy(&self) -> PolicyStamp {
+        PolicyStamp { version: PolicyVersion(3), digest: Digest("abc".to_owned()) }
+    }
+}

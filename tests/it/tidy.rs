@@ -1,0 +1,301 @@
+//! Rules of taste that a program can check: sizes, floors, first lines, banned words.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Module of the package `actors` or of the root, and its floor: it may import only from below, and
+/// from its own subtree. Floors 0 to 4 are in `actors`.
+const FLOORS: [(&str, u32); 34] = [
+    ("actors::bounds", 0),
+    ("actors::clock", 0),
+    ("actors::invariants", 0),
+    ("actors::telemetry", 0),
+    ("actors::types", 0),
+    ("actors::compute", 1),
+    ("actors::fakes", 1),
+    ("actors::ports", 1),
+    ("actors::replay", 1),
+    ("actors::slot", 1),
+    ("actors::tail", 1),
+    ("actors::generator", 2),
+    ("actors::intake", 2),
+    ("actors::judge", 2),
+    ("actors::learner", 2),
+    ("actors::policy_follower", 2),
+    ("actors::recent_decisions", 2),
+    ("actors::replay_buffer", 2),
+    ("actors::reranker", 2),
+    ("actors::retriever", 2),
+    ("actors::episode", 3),
+    ("actors::service", 4),
+    ("regrade::adapters", 5),
+    ("regrade::algorithms", 5),
+    ("regrade::datasets", 5),
+    ("regrade::policy", 5),
+    ("regrade::rewards", 5),
+    ("regrade::evaluate", 6),
+    ("regrade::recipes", 6),
+    ("regrade::config", 7),
+    ("regrade::wiring", 7),
+    ("regrade::gateway", 8),
+    ("regrade::cli", 8),
+    ("regrade::main", 9),
+];
+
+/// Imports that the floors forbid and that stand for a reason.
+const EXCEPTIONS: [(&str, &str, &str); 7] = [
+    ("regrade::adapters", "regrade::rewards", "the reference judge is a blend of rewards"),
+    ("regrade::datasets", "regrade::rewards", "the mark of a question without an answer"),
+    ("regrade::algorithms", "regrade::policy", "losses are functions of the policy's tensors"),
+    ("regrade::wiring", "regrade::config", "the only reader of its sections"),
+    ("regrade::wiring", "regrade::gateway", "the service is handed to the gateway as its `Door`"),
+    ("regrade::cli", "regrade::gateway", "`serve` runs it"),
+    ("actors::service", "actors::service", "its own subtree"),
+];
+
+/// Folder names that say nothing.
+const EMPTY_NAMES: [&str; 5] = ["utils", "util", "common", "helpers", "misc"];
+
+struct Source {
+    /// Below the repository root, with `/`.
+    path: String,
+    text: String,
+}
+
+impl Source {
+    /// `regrade::config`, `actors::types`, …; `None` for tests, simulations and `lib.rs`.
+    fn module(&self) -> Option<String> {
+        let (package, rest) = match self.path.strip_prefix("actors/src/") {
+            Some(rest) => ("actors", rest),
+            None => ("regrade", self.path.strip_prefix("src/")?),
+        };
+        let name = rest.split('/').next()?.trim_end_matches(".rs");
+        (name != "lib").then(|| format!("{package}::{name}"))
+    }
+
+    /// The text before the first test module.
+    fn production(&self) -> &str {
+        self.text.split("#[cfg(test)]").next().unwrap_or_default()
+    }
+
+    fn is_test(&self) -> bool {
+        self.path.contains("/tests/")
+            || self.path.starts_with("tests/")
+            || self.path.ends_with("/tests.rs")
+    }
+}
+
+fn sources() -> Vec<Source> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut found = Vec::new();
+    for folder in ["src", "actors", "simulations", "tests"] {
+        walk(&root.join(folder), &mut |path| {
+            if path.extension().is_some_and(|e| e == "rs") {
+                let shown = path.strip_prefix(root).unwrap().display().to_string();
+                let text = fs::read_to_string(&path).unwrap();
+                found.push(Source { path: shown.replace('\\', "/"), text });
+            }
+        });
+    }
+    assert!(found.len() > 40, "only {} sources found", found.len());
+    found
+}
+
+fn walk(folder: &Path, visit: &mut impl FnMut(PathBuf)) {
+    let mut entries: Vec<PathBuf> =
+        fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    entries.sort();
+    for path in entries {
+        if path.is_dir() { walk(&path, visit) } else { visit(path) }
+    }
+}
+
+/// Fails with every finding at once.
+fn none(rule: &str, findings: Vec<String>) {
+    assert!(findings.is_empty(), "{rule}:\n  {}", findings.join("\n  "));
+}
+
+#[test]
+fn no_file_is_longer_than_its_limit() {
+    let limit = |path: &str| match path {
+        "src/main.rs" => 120,
+        "actors/src/episode.rs" => 200,
+        _ => 400,
+    };
+    let long = sources().into_iter().filter_map(|source| {
+        let (lines, limit) = (source.text.lines().count(), limit(&source.path));
+        (lines > limit).then(|| format!("{}: {lines} lines, limit {limit}", source.path))
+    });
+    none("split these at their second idea", long.collect());
+}
+
+#[test]
+fn every_file_starts_by_saying_what_it_is() {
+    let silent = sources()
+        .into_iter()
+        .filter(|source| !source.text.trim_start().starts_with("//!"))
+        .map(|source| source.path);
+    none("start these with `//!`", silent.collect());
+}
+
+#[test]
+fn modules_import_only_from_lower_floors() {
+    let floor = |module: &str| FLOORS.iter().find(|(name, _)| *name == module).map(|(_, f)| *f);
+    let mut findings = Vec::new();
+    for source in sources().iter().filter(|source| !source.is_test()) {
+        let Some(module) = source.module() else { continue };
+        let Some(own) = floor(&module) else {
+            findings.push(format!("{}: `{module}` has no floor in FLOORS", source.path));
+            continue;
+        };
+        for import in imports(source) {
+            let excused = EXCEPTIONS.iter().any(|(from, to, _)| *from == module && *to == import);
+            let allowed = import == module
+                || floor(&import).is_none_or(|other| is_below(own, other))
+                    && !(own == 6 && import == "regrade::adapters");
+            if !allowed && !excused {
+                findings.push(format!("{}: `{module}` imports `{import}`", source.path));
+            }
+        }
+    }
+    none("imports go down a floor at least", findings);
+}
+
+/// Models, losses, adapters and recipes know the words and the ports, no actor.
+fn is_below(own: u32, other: u32) -> bool {
+    other < own && !(matches!(own, 5 | 6) && matches!(other, 2..=4))
+}
+
+/// The modules named by `use` lines and paths of production code.
+fn imports(source: &Source) -> Vec<String> {
+    let crate_name = if source.path.starts_with("actors/") { "actors" } else { "regrade" };
+    let mut found = Vec::new();
+    for line in source.production().lines().filter(|l| !l.trim_start().starts_with("//")) {
+        for (lead, package) in
+            [("crate::", crate_name), ("actors::", "actors"), ("regrade::", "regrade")]
+        {
+            for (at, _) in line.match_indices(lead) {
+                let before = line[..at].chars().next_back();
+                if before.is_some_and(|c| c.is_alphanumeric() || c == '_' || c == ':') {
+                    continue;
+                }
+                let rest = &line[at + lead.len()..];
+                let name: String =
+                    rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+                found.push(format!("{package}::{name}"));
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn only_wiring_names_an_adapter() {
+    // The sections of `config` hold the adapters' own settings; their types come from there.
+    let allowed = ["src/wiring", "src/config", "src/adapters"];
+    let named = sources()
+        .into_iter()
+        .filter(|s| s.path.starts_with("src/") && !allowed.iter().any(|a| s.path.starts_with(a)))
+        .filter(|s| imports(s).iter().any(|import| import == "regrade::adapters"))
+        .map(|s| s.path);
+    none("open these through `wiring`", named.collect());
+}
+
+#[test]
+fn calls_that_break_a_run_stay_out_of_production_code() {
+    let banned = [
+        "println!(",
+        "print!(",
+        "eprintln!(",
+        "dbg!(",
+        "todo!(",
+        "unimplemented!(",
+        "thread::sleep",
+        "process::exit",
+    ];
+    let mut findings = Vec::new();
+    for source in sources().iter().filter(|s| !s.is_test() && s.path.contains("src/")) {
+        for (number, line) in source.production().lines().enumerate() {
+            let code = line.split("//").next().unwrap_or_default();
+            findings.extend(
+                banned
+                    .iter()
+                    .filter(|word| code.contains(**word))
+                    .map(|word| format!("{}:{}: {word}", source.path, number + 1)),
+            );
+        }
+    }
+    none("these are banned outside tests", findings);
+}
+
+#[test]
+fn threads_are_started_in_one_place_only() {
+    let started = sources()
+        .into_iter()
+        .filter(|s| s.path != "actors/src/compute.rs" && !s.is_test())
+        .filter(|s| s.production().contains("std::thread"))
+        .map(|s| s.path);
+    none("model work runs in `actors::compute`", started.collect());
+}
+
+#[test]
+fn nothing_is_exported_by_a_star() {
+    let mut findings = Vec::new();
+    for source in sources() {
+        for (number, line) in source.text.lines().enumerate() {
+            let line = line.trim_start();
+            if line.starts_with("pub use ") && line.trim_end().ends_with("::*;") {
+                findings.push(format!("{}:{}", source.path, number + 1));
+            }
+        }
+    }
+    none("name what is exported", findings);
+}
+
+#[test]
+fn folders_and_files_are_named_after_what_they_hold() {
+    let empty = sources().into_iter().map(|s| s.path).filter(|path| {
+        path.split('/').any(|part| EMPTY_NAMES.contains(&part.trim_end_matches(".rs")))
+    });
+    none("find these a noun", empty.collect());
+}
+
+#[test]
+fn no_file_names_a_path_of_one_machine() {
+    let places = ["/root", "/home", "/work", "/Users"].map(|place| format!("{place}/"));
+    let mut findings = Vec::new();
+    for source in sources().iter().filter(|s| !s.path.ends_with("tidy.rs")) {
+        for (number, line) in source.text.lines().enumerate() {
+            if places.iter().any(|place| line.contains(&format!("\"{place}"))) {
+                findings.push(format!("{}:{}", source.path, number + 1));
+            }
+        }
+    }
+    none("paths come from the configuration", findings);
+}
+
+#[test]
+fn every_metric_is_in_the_readme() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let Ok(readme) = fs::read_to_string(root.join("README.md")) else {
+        // Cannot be checked before there is a README; from then on it is.
+        return;
+    };
+    let missing: Vec<String> = sources()
+        .iter()
+        .filter(|s| !s.is_test())
+        .flat_map(|s| metric_names(s.production()))
+        .filter(|name| !readme.contains(name.as_str()))
+        .collect();
+    none("add these to the table of metrics in README.md", missing);
+}
+
+/// Values of `const …: &str = "regrade_…"`.
+fn metric_names(text: &str) -> Vec<String> {
+    text.lines()
+        .filter(|line| line.contains("const ") && line.contains("&str"))
+        .filter_map(|line| line.split('"').nth(1))
+        .filter(|value| value.starts_with("regrade_"))
+        .map(str::to_owned)
+        .collect()
+}
