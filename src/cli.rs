@@ -68,6 +68,20 @@ pub async fn run(cli: Cli) -> Result<(), CliError> {
     }
 }
 
+/// Writes a report as one JSON document; nothing where no file was asked for.
+fn write_report(
+    path: Option<&std::path::Path>,
+    report: &impl serde::Serialize,
+) -> Result<(), CliError> {
+    let Some(path) = path else { return Ok(()) };
+    let failed = |e: std::io::Error| {
+        CliError::failed(format!("cannot write the report to {}", path.display()), e)
+    };
+    let mut text = serde_json::to_vec_pretty(report).map_err(|e| failed(e.into()))?;
+    text.push(b'\n');
+    std::fs::write(path, text).map_err(failed)
+}
+
 /// Writes one line of a command's result to stdout; a closed pipe is an ordinary failure.
 fn say(line: impl std::fmt::Display) -> Result<(), CliError> {
     use std::io::Write as _;

@@ -11,9 +11,10 @@ mod pending;
 mod sections;
 mod source;
 
+pub use crate::recipes::online::OnlineConfig;
 pub use error::{ConfigError, Place, Problem};
 pub use layers::{ENV_PREFIX, Layers};
-pub use pending::{OnlineConfig, ServiceConfig};
+pub use pending::ServiceConfig;
 pub use sections::{
     Device, GeneratorConfig, GeneratorKind, IndexConfig, JudgeConfig, JudgeKind, LogConfig,
     Placement, PolicyConfig, ServerConfig, SnapshotsConfig, TelemetryConfig, TelemetryFormat,

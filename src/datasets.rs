@@ -13,10 +13,12 @@
 mod error;
 mod fields;
 mod lines;
+mod select;
 mod split;
 mod squad;
 
 pub use error::{DatasetError, Place};
+pub use select::{Half, Selection, Split, select};
 pub use split::{bucket, reader_half};
 
 use crate::rewards::UNANSWERABLE;

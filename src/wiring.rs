@@ -3,7 +3,10 @@
 //! Each function opens one port. Nothing else in the program knows which adapter stands behind it,
 //! so a new one is a file, an enum variant in `config`, and an arm here.
 
+mod lab;
 mod reader;
+
+pub use lab::{Lab, lab};
 
 use crate::adapters::generator_reader::ReaderGenerator;
 use crate::adapters::judge_reference::ReferenceJudge;

@@ -1,14 +1,25 @@
-//! `regrade train`: trains a policy by one recipe.
-//!
-//! Owns its flags. The work itself is not part of this build yet; the command says so.
+//! `regrade train`: trains a policy on question files, from what the generator does with documents.
 
-use super::CliError;
+use super::progress::Progress;
+use super::settings::ConfigArgs;
+use super::{CliError, say};
+use crate::datasets::{self, Selection};
+use crate::policy::policy_folder;
+use crate::policy::serving::{self, EncoderPolicy};
+use crate::recipes::offline::{self, Event, Plan, Setting};
+use crate::recipes::online::{Objective, OnlineLearner};
+use crate::wiring::{self, Lab};
+use actors::types::PolicySnapshot;
+use rand::SeedableRng as _;
+use rand::rngs::StdRng;
+use serde_json::json;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// Flags of `regrade train`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Which recipe.
+    /// Which objective of the online recipe; over `learner.objective`.
     #[arg(long)]
     pub recipe: Recipe,
     /// Question files with gold answers.
@@ -17,42 +28,152 @@ pub struct Args {
     /// Passage files.
     #[arg(long, required = true, num_args = 1.., value_name = "FILE")]
     pub passages: Vec<PathBuf>,
-    /// Model folder to start from.
+    /// Policy folder to start from; without it an untrained policy on `policy.model`.
     #[arg(long, value_name = "DIR")]
-    pub init: PathBuf,
-    /// Where the trained policy goes.
+    pub init: Option<PathBuf>,
+    /// Where trained policies go: a folder, with `-SEED` added for each of several seeds.
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
+    /// Documents retrieved for each question.
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=500))]
+    pub top_n: u32,
+    /// Times the questions are served and learned from.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub rounds: u32,
+    /// Seeds; one policy is trained for each, on the same readings.
+    #[arg(long, value_delimiter = ',', default_value = "0", value_name = "SEED,…")]
+    pub seeds: Vec<u64>,
     /// Where the report is written, one JSON document.
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
-    /// Seed of everything that is drawn.
-    #[arg(long, default_value_t = 0)]
-    pub seed: u64,
+    /// Which questions.
+    #[command(flatten)]
+    pub selection: Selection,
     /// Configuration.
     #[command(flatten)]
-    pub(super) settings: super::settings::ConfigArgs,
+    pub(super) settings: ConfigArgs,
 }
 
-/// Trains the policy.
-///
-/// # Errors
-/// Always, until the work behind it is built.
-pub async fn run(args: Args) -> Result<(), CliError> {
-    tracing::debug!(?args, "asked for what is not built");
-    Err(CliError::because("`regrade train` is not built yet; see `regrade --help` for the others"))
-}
-
-/// The recipes.
+/// The recipes of this build.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 #[value(rename_all = "snake_case")]
 pub enum Recipe {
-    /// Behaviour cloning, then DPO on best and worst selections.
-    DynamicRag,
-    /// Plackett–Luce selections against a reference-anchored baseline.
+    /// Clipped policy gradient against the reference-greedy baseline.
     Rrpo,
-    /// PPO over gate, rewrite and selection.
-    SmartRag,
-    /// GRPO, the control.
-    Group,
+    /// Preference of the best over the worst selection of each question.
+    Dpo,
+}
+
+/// Trains one policy a seed.
+///
+/// # Errors
+/// Files, models or settings that cannot be used, or a training that failed.
+pub async fn run(args: Args) -> Result<(), CliError> {
+    let mut config = args.settings.load(Vec::new())?;
+    config.learner.objective = match args.recipe {
+        Recipe::Rrpo => Objective::Rrpo,
+        Recipe::Dpo => Objective::Dpo,
+    };
+    let failed = |doing: &'static str| move |e| CliError::failed(doing, e);
+    let questions =
+        datasets::load_questions(&args.questions).map_err(failed("cannot load the questions"))?;
+    let passages =
+        datasets::load_passages(&args.passages).map_err(failed("cannot load the passages"))?;
+    let questions = datasets::select(questions, &args.selection);
+    let pairs = questions.len() * args.top_n as usize;
+    let lab = wiring::lab(&config, &passages, pairs)
+        .await
+        .map_err(|e| CliError::failed("cannot set up training", e))?;
+    let setting = Setting {
+        index: Arc::clone(&lab.index),
+        generator: Arc::clone(&lab.generator),
+        judge: Arc::clone(&lab.judge),
+        top_n: args.top_n as usize,
+        limits: config.service.limits,
+        exploration: config.service.exploration,
+    };
+    let mut report = Vec::new();
+    for &seed in &args.seeds {
+        config.learner.seed = seed;
+        let start = start(&args, &lab, seed)?;
+        let mut policy = EncoderPolicy::new(Arc::clone(&lab.reader), &start, lab.device.clone())
+            .map_err(|e| CliError::failed("cannot start from these weights", e))?;
+        let environment = Arc::clone(&lab.environment);
+        let device = lab.device.clone();
+        let learner = OnlineLearner::new(config.learner.clone(), &start, environment, device)
+            .map_err(|e| CliError::failed("cannot start from these weights", e))?;
+        let plan = Plan { questions: &questions, rounds: args.rounds as usize, start };
+        let mut rng = StdRng::seed_from_u64(seed);
+        let mut watch = Watch::new(seed, questions.len());
+        let trained =
+            offline::train(&setting, &mut policy, learner, plan, &mut rng, &mut |e| watch.see(e))
+                .await
+                .map_err(|e| CliError::failed("training stopped", e))?;
+        let folder = folder(&args, seed);
+        policy_folder::write(&folder, &trained)
+            .map_err(|e| CliError::failed("cannot keep the policy", e))?;
+        let summary = json!({
+            "seed": seed, "policy": folder, "version": trained.version, "digest": trained.digest,
+            "recipe": trained.recipe, "questions": questions.len(), "rounds": watch.rounds,
+        });
+        say(&summary)?;
+        report.push(summary);
+    }
+    super::write_report(args.report.as_deref(), &json!({ "runs": report }))
+}
+
+fn start(args: &Args, lab: &Lab, seed: u64) -> Result<PolicySnapshot, CliError> {
+    match &args.init {
+        Some(folder) => {
+            policy_folder::read(folder).map_err(|e| CliError::failed("cannot read --init", e))
+        }
+        None => serving::first_snapshot(lab.reader.width(), seed, &lab.device)
+            .map_err(|e| CliError::because(format!("cannot make an untrained policy: {e}"))),
+    }
+}
+
+fn folder(args: &Args, seed: u64) -> PathBuf {
+    if args.seeds.len() == 1 {
+        return args.out.clone();
+    }
+    let mut name = args.out.file_name().unwrap_or_default().to_owned();
+    name.push(format!("-{seed}"));
+    args.out.with_file_name(name)
+}
+
+/// Turns events into progress and keeps the rounds for the report.
+struct Watch {
+    seed: u64,
+    progress: Progress,
+    done: usize,
+    rounds: Vec<serde_json::Value>,
+}
+
+impl Watch {
+    fn new(seed: u64, questions: usize) -> Self {
+        let progress = Progress::start("questions", Some(questions as u64));
+        Self { seed, progress, done: 0, rounds: Vec::new() }
+    }
+
+    fn see(&mut self, event: Event) {
+        match event {
+            Event::Served { done, total } => {
+                let step = done.saturating_sub(self.done) as u64;
+                self.progress.advance(step, &json!({ "seed": self.seed }));
+                self.done = if done == total { 0 } else { done };
+            }
+            Event::Examined { round, report, examination } => {
+                let figures = json!({
+                    "seed": self.seed, "round": round, "report": report, "gate": examination,
+                });
+                self.progress.advance(0, &figures);
+                self.rounds.push(figures);
+            }
+            Event::Failed { round, reason } => {
+                let figures = json!({ "seed": self.seed, "round": round, "failed": reason });
+                self.progress.advance(0, &figures);
+                self.rounds.push(figures);
+            }
+        }
+    }
 }

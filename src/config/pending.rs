@@ -1,7 +1,6 @@
 //! Sections whose owners are still being written; each alias goes when the real struct stands.
 //!
-//! `ServiceConfig` will be `actors::service::ServiceConfig`, `OnlineConfig` will be
-//! `crate::recipes::online::OnlineConfig`. Only this file and `check.rs` know their fields.
+//! `ServiceConfig` will be `actors::service::ServiceConfig`. Only this file and `check.rs` know their fields.
 
 use actors::types::{Exploration, SelectionLimits};
 use serde::{Deserialize, Serialize};
@@ -71,8 +70,3 @@ impl ServiceConfig {
         }
     }
 }
-
-/// Hyper-parameters of the online recipe.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct OnlineConfig {}

@@ -164,7 +164,17 @@ fn failed(query: &Query, error: &dyn std::fmt::Display) -> TrainError {
     TrainError::Serve { question: query.id.to_string(), reason: error.to_string() }
 }
 
-/// Trains for `rounds` rounds from `start`; returns the best accepted weights (`start`, if none was).
+/// What to train on, for how long and from where.
+pub struct Plan<'a> {
+    /// Questions with references.
+    pub questions: &'a [Question],
+    /// Times they are served and learned from.
+    pub rounds: usize,
+    /// The weights to start from; the policy and the learner hold them already.
+    pub start: PolicySnapshot,
+}
+
+/// Trains for some rounds; returns the last accepted weights (the start, if none was).
 ///
 /// Every round serves the questions anew by the current policy, so its samples are on-policy up to
 /// the passes of one update. The learner runs off the async workers.
@@ -172,13 +182,12 @@ pub async fn train<L: Learner + 'static>(
     setting: &Setting,
     policy: &mut dyn Policy,
     learner: L,
-    start: PolicySnapshot,
-    questions: &[Question],
-    rounds: usize,
+    plan: Plan<'_>,
     rng: &mut StdRng,
     progress: &mut dyn FnMut(Event),
 ) -> Result<PolicySnapshot, TrainError> {
     let is_held_out = |q: &&Question| bucket(q.split_key(), "gate", HOLDOUT_BUCKETS) == 0;
+    let Plan { questions, rounds, start } = plan;
     let keys: std::collections::HashSet<String> =
         questions.iter().filter(is_held_out).map(|q| q.id.clone()).collect();
     let learner = Arc::new(Mutex::new(learner));

@@ -3,15 +3,16 @@
 use crate::adapters::generator_reader::{SpanReader, SpanReaderError, SpanReading};
 use crate::policy::reader::{PairReader, ReaderError};
 use actors::types::Document;
+use std::sync::Arc;
 
 /// A [`PairReader`] behind the generator's trait.
 #[derive(Debug)]
 pub(super) struct DocumentReader {
-    model: PairReader,
+    model: Arc<PairReader>,
 }
 
 impl DocumentReader {
-    pub(super) fn new(model: PairReader) -> Self {
+    pub(super) fn new(model: Arc<PairReader>) -> Self {
         Self { model }
     }
 }

@@ -1,10 +1,13 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
-use super::{Exploration, Masks, SelectionError, SelectionLimits, SelectionLogits, log_probs, open_actions, select};
+use super::{
+    Exploration, Masks, SelectionError, SelectionLimits, SelectionLogits, log_probs, open_actions,
+    select,
+};
 use proptest::prelude::*;
+use rand::Rng as _;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
-use rand::Rng as _;
 use std::collections::HashMap;
 
 fn random_logits(n: usize, rng: &mut StdRng) -> SelectionLogits {

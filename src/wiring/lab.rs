@@ -1,0 +1,94 @@
+//! What training and evaluation need beside a service: passages in memory, the models, the judge.
+//!
+//! The same adapters as a service has, without log, store and actors.
+
+use super::reader::DocumentReader;
+use super::{READER_QUEUE, WiringError};
+use crate::adapters::environment::{EnvironmentConfig, GeneratorEnvironment};
+use crate::adapters::generator_reader::ReaderGenerator;
+use crate::adapters::index_embedded::{EmbeddedIndex, EmbeddedIndexConfig};
+use crate::adapters::judge_reference::ReferenceJudge;
+use crate::config::{Config, IndexConfig};
+use crate::policy::reader::{PairReader, ReaderArgs};
+use actors::compute::{Compute, ComputeMode};
+use actors::ports::{Environment, Generator, Judge, SearchIndex};
+use actors::types::Document;
+use candle_core::Device;
+use std::path::Path;
+use std::sync::Arc;
+use tokio::runtime::Handle;
+
+/// Ports and models for work on question files.
+#[derive(Clone)]
+pub struct Lab {
+    /// The passages, in memory.
+    pub index: Arc<dyn SearchIndex>,
+    /// What answers.
+    pub generator: Arc<dyn Generator>,
+    /// What judges.
+    pub judge: Arc<dyn Judge>,
+    /// Both as the learner's environment.
+    pub environment: Arc<dyn Environment>,
+    /// The encoder of the policy, shared with the generator where both use one folder.
+    pub reader: Arc<PairReader>,
+    /// Where heads are trained.
+    pub device: Device,
+}
+
+/// Passages upserted in one call.
+const BATCH: usize = 5_000;
+
+/// Loads the models and indexes the passages; `pairs` readings are kept, so that a list read once
+/// is never read again in the same run.
+///
+/// # Errors
+/// A model folder or an index that cannot be opened.
+pub async fn lab(config: &Config, passages: &[Document], pairs: usize) -> Result<Lab, WiringError> {
+    let index = EmbeddedIndex::in_memory(index_config(&config.index))?;
+    for batch in passages.chunks(BATCH) {
+        index.upsert(batch).await?;
+    }
+    let args = ReaderArgs { cache_capacity: pairs, ..config.generator.reader.clone() };
+    let reader = load_reader(&config.policy.model, args.clone())?;
+    let answering = if config.generator.model == config.policy.model {
+        Arc::clone(&reader)
+    } else {
+        load_reader(&config.generator.model, args)?
+    };
+    let generator = reader_generator(config, answering)?;
+    Ok(Lab {
+        index: Arc::new(index),
+        environment: environment(config, Arc::clone(&generator))?,
+        generator,
+        judge: Arc::new(ReferenceJudge::new(config.judge.weights)?),
+        reader,
+        device: Device::Cpu,
+    })
+}
+
+pub(super) fn index_config(section: &IndexConfig) -> EmbeddedIndexConfig {
+    EmbeddedIndexConfig { k1: section.k1, b: section.b, ..EmbeddedIndexConfig::default() }
+}
+
+pub(super) fn load_reader(folder: &Path, args: ReaderArgs) -> Result<Arc<PairReader>, WiringError> {
+    let reader = PairReader::load(folder, args)
+        .map_err(|source| WiringError::Reader { folder: folder.to_owned(), source })?;
+    Ok(Arc::new(reader))
+}
+
+pub(super) fn reader_generator(
+    config: &Config,
+    model: Arc<PairReader>,
+) -> Result<Arc<dyn Generator>, WiringError> {
+    let reader = DocumentReader::new(model);
+    let place = Compute::start("reader", ComputeMode::Thread, READER_QUEUE, reader)?;
+    Ok(Arc::new(ReaderGenerator::new(place, config.generator.limits)))
+}
+
+pub(super) fn environment(
+    config: &Config,
+    generator: Arc<dyn Generator>,
+) -> Result<Arc<dyn Environment>, WiringError> {
+    let (weights, limits) = (config.judge.weights, EnvironmentConfig::default());
+    Ok(Arc::new(GeneratorEnvironment::new(generator, weights, limits, Handle::current())?))
+}
