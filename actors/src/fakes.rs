@@ -56,9 +56,8 @@ impl Knob {
     #[expect(clippy::panic, reason = "the fault that this knob exists for")]
     pub fn pass_now(&self) -> Result<(), String> {
         self.calls.fetch_add(1, SeqCst);
-        let spend = |left: &AtomicU32| {
-            left.fetch_update(SeqCst, SeqCst, |n| n.checked_sub(1)).is_ok()
-        };
+        let spend =
+            |left: &AtomicU32| left.fetch_update(SeqCst, SeqCst, |n| n.checked_sub(1)).is_ok();
         if spend(&self.panics) {
             panic!("scripted panic");
         }

@@ -76,8 +76,7 @@ impl Policy for FakePolicy {
             let reason = "tensor `fake` is missing".to_owned();
             return Err(PolicyError::Snapshot { version: snapshot.version.to_string(), reason });
         }
-        self.stamp =
-            PolicyStamp { version: snapshot.version, digest: snapshot.digest.clone() };
+        self.stamp = PolicyStamp { version: snapshot.version, digest: snapshot.digest.clone() };
         Ok(())
     }
 

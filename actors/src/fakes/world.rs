@@ -69,7 +69,11 @@ pub struct FakeGenerator {
 
 #[async_trait]
 impl Generator for FakeGenerator {
-    async fn answer(&self, _query: &Query, documents: &[Document]) -> Result<Answer, GenerateError> {
+    async fn answer(
+        &self,
+        _query: &Query,
+        documents: &[Document],
+    ) -> Result<Answer, GenerateError> {
         self.knob.pass().await.map_err(GenerateError::Unavailable)?;
         let first = documents.first();
         Ok(Answer {
@@ -93,7 +97,8 @@ impl Judge for FakeJudge {
     async fn judge(&self, task: &JudgeTask) -> Result<Option<Verdict>, JudgeError> {
         self.knob.pass().await.map_err(JudgeError::Unavailable)?;
         let references = &task.episode.query.references;
-        let value = match (&task.episode.outcome, task.feedback.iter().rev().find_map(|f| f.value)) {
+        let value = match (&task.episode.outcome, task.feedback.iter().rev().find_map(|f| f.value))
+        {
             (_, Some(value)) => value,
             (Outcome::Answered { answer }, None) if !references.is_empty() => {
                 f64::from(u8::from(references.contains(&answer.text)))

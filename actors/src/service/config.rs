@@ -2,12 +2,12 @@
 //!
 //! Knows no file and no environment variable: whoever loads it decides where values come from.
 
+use crate::compute::ComputeMode;
+use crate::types::{Exploration, SelectionLimits};
 use crate::{
     episode, generator, intake, judge, learner, policy_follower, recent_decisions, replay_buffer,
     reranker, retriever,
 };
-use crate::compute::ComputeMode;
-use crate::types::{Exploration, SelectionLimits};
 use serde::{Deserialize, Serialize};
 
 /// Which children a process runs. All three in one process is the default.

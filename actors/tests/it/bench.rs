@@ -10,16 +10,17 @@ use std::collections::BTreeSet;
 use std::future::Future;
 use std::time::Duration;
 
-pub const MINUTE: Duration = Duration::from_secs(60);
+pub(crate) const MINUTE: Duration = Duration::from_secs(60);
 
-pub fn config() -> ServiceConfig {
-    let mut config = ServiceConfig { seed: Some(7), compute: ComputeMode::Inline, ..Default::default() };
+pub(crate) fn config() -> ServiceConfig {
+    let mut config =
+        ServiceConfig { seed: Some(7), compute: ComputeMode::Inline, ..Default::default() };
     config.learner.interval_ms = 0;
     config.learner.min_new_rewards = 0;
     config
 }
 
-pub async fn world() -> World {
+pub(crate) async fn world() -> World {
     let world = World::default();
     let document = |id: &str, text: &str| Document {
         id: id.into(),
@@ -31,23 +32,23 @@ pub async fn world() -> World {
     world
 }
 
-pub async fn start(world: &World, config: ServiceConfig) -> ServiceHandle {
+pub(crate) async fn start(world: &World, config: ServiceConfig) -> ServiceHandle {
     let service = Service::start(world.ports(Clock::simulated(1_000_000)), config).await.unwrap();
     until(&service, "ready", |service| async move { service.ready().await.ready }).await;
     service
 }
 
-pub fn query(n: usize) -> Query {
+pub(crate) fn query(n: usize) -> Query {
     let references = vec!["paris is in france".to_owned()];
     Query { text: format!("is paris in france {n}"), references, ..Query::default() }
 }
 
-pub async fn ask(service: &ServiceHandle, n: usize) -> actors::types::Served {
+pub(crate) async fn ask(service: &ServiceHandle, n: usize) -> actors::types::Served {
     service.answer(query(n), Overrides::default()).await.unwrap()
 }
 
 /// Waits in simulated time until a condition holds.
-pub async fn until<F, Fut>(service: &ServiceHandle, what: &str, holds: F)
+pub(crate) async fn until<F, Fut>(service: &ServiceHandle, what: &str, holds: F)
 where
     F: Fn(ServiceHandle) -> Fut,
     Fut: Future<Output = bool>,
@@ -61,14 +62,14 @@ where
     panic!("never: {what}: {:#?}", service.observe().await);
 }
 
-pub async fn until_judged(service: &ServiceHandle, n: u64) {
+pub(crate) async fn until_judged(service: &ServiceHandle, n: u64) {
     until(service, "judged", move |service| async move {
         service.observe().await.judge.is_some_and(|judge| judge.judged >= n)
     })
     .await;
 }
 
-pub async fn until_kept(service: &ServiceHandle, n: u64) {
+pub(crate) async fn until_kept(service: &ServiceHandle, n: u64) {
     until(service, "kept", move |service| async move {
         service.observe().await.replay_buffer.is_some_and(|buffer| buffer.samples >= n)
     })
@@ -76,12 +77,11 @@ pub async fn until_kept(service: &ServiceHandle, n: u64) {
 }
 
 /// The conservation laws over the counters and over the log itself.
-pub async fn assert_laws(world: &World, service: &ServiceHandle) -> Observed {
+pub(crate) async fn assert_laws(world: &World, service: &ServiceHandle) -> Observed {
     let observed = service.observe().await;
     assert!(observed.door.is_conserved(), "queries: {observed:#?}");
     let episodes: Vec<Episode> = world.log.read(Stream::Episodes);
-    let decisions: BTreeSet<_> =
-        episodes.iter().filter_map(|e| e.decision_id().cloned()).collect();
+    let decisions: BTreeSet<_> = episodes.iter().filter_map(|e| e.decision_id().cloned()).collect();
     if let Some(judge) = observed.judge {
         assert!(judge.is_conserved(), "episodes or feedback: {judge:#?}");
     }

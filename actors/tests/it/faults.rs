@@ -1,9 +1,11 @@
 //! What happens to queries and rewards when something dies.
 
-use crate::bench::{MINUTE, ask, assert_laws, config, query, start, until, until_judged, until_kept, world};
-use actors::ports::Stream;
+use crate::bench::{
+    MINUTE, ask, assert_laws, config, query, start, until, until_judged, until_kept, world,
+};
+use actors::ports::{EventLog, NewRecord, Stream};
 use actors::service::{ChildState, Overrides, ServiceError, UpdateOutcome};
-use actors::types::{Episode, Outcome};
+use actors::types::{AnswerRecord, Episode, Outcome};
 use std::time::Duration;
 
 async fn survives(child: &'static str) {
@@ -129,5 +131,35 @@ async fn a_judge_and_a_log_that_fail_for_a_while_lose_no_reward() {
     }
     until_judged(&service, 10).await;
     until_kept(&service, 10).await;
+    assert_laws(&world, &service).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn killing_the_intake_answers_every_query_of_the_log_once() {
+    let world = world().await;
+    let mut config = config();
+    config.intake.enabled = true;
+    let service = start(&world, config).await;
+    world.generator.knob.delay(Duration::from_millis(70));
+    let record = |n: usize| NewRecord {
+        key: n.to_string(),
+        headers: [("ce_id".to_owned(), n.to_string()), ("ce_source".to_owned(), "app".to_owned())]
+            .into(),
+        payload: serde_json::to_vec(&query(n)).unwrap(),
+    };
+    world.log.append(Stream::Queries, (0..60).map(record).collect()).await.unwrap();
+    for _ in 0..3 {
+        tokio::time::sleep(Duration::from_millis(110)).await;
+        service.kill_child("intake");
+    }
+    let log = world.log.clone();
+    until(&service, "answers", |_| {
+        let position = log.position("intake", Stream::Queries);
+        async move { position == 60 }
+    })
+    .await;
+    let answers: Vec<AnswerRecord> = world.log.read(Stream::Answers);
+    assert_eq!(answers.len(), 60);
+    assert!(answers.iter().all(|answer| answer.served.is_some()));
     assert_laws(&world, &service).await;
 }

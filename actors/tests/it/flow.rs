@@ -1,6 +1,8 @@
 //! What happens to queries when nothing is broken.
 
-use crate::bench::{MINUTE, ask, assert_laws, config, query, start, until, until_judged, until_kept, world};
+use crate::bench::{
+    MINUTE, ask, assert_laws, config, query, start, until, until_judged, until_kept, world,
+};
 use actors::ports::{EventLog, NewRecord, Stream};
 use actors::service::{Overrides, ServiceError, UpdateOutcome};
 use actors::types::{AnswerRecord, Document, Episode, Outcome, PolicyVersion, Query};
@@ -55,7 +57,8 @@ async fn a_full_door_says_so_at_once_and_the_others_are_answered() {
 async fn a_rerank_orders_the_given_candidates_and_is_logged_without_an_answer() {
     let world = world().await;
     let service = start(&world, config()).await;
-    let given = ["x", "y"].map(|id| Document { id: id.into(), title: String::new(), text: id.into() });
+    let given =
+        ["x", "y"].map(|id| Document { id: id.into(), title: String::new(), text: id.into() });
     let query = Query { candidates: Some(given.to_vec()), ..query(0) };
     let served = service.rerank(query, Overrides::default()).await.unwrap();
     assert_eq!(served.documents.len(), 2);
@@ -77,15 +80,20 @@ async fn queries_of_the_log_are_answered_once_and_broken_ones_are_set_aside() {
         payload,
     };
     let good = serde_json::to_vec(&query(0)).unwrap();
-    let records =
-        vec![record("1", good.clone()), record("1", good.clone()), record("2", b"{".to_vec()), record("3", good)];
+    let records = vec![
+        record("1", good.clone()),
+        record("1", good.clone()),
+        record("2", b"{".to_vec()),
+        record("3", good),
+    ];
     world.log.append(Stream::Queries, records).await.unwrap();
     let mut config = config();
     config.intake.enabled = true;
     let service = start(&world, config.clone()).await;
     let log = world.log.clone();
     until(&service, "answers", |_| {
-        let done = log.records(Stream::Answers).len() == 2 && log.position("intake", Stream::Queries) == 4;
+        let done =
+            log.records(Stream::Answers).len() == 2 && log.position("intake", Stream::Queries) == 4;
         async move { done }
     })
     .await;
