@@ -7,7 +7,9 @@ mod join;
 
 use crate::bounds::{all_at_least_one, guarded};
 use crate::clock::Clock;
-use crate::invariants::{EpisodeEnds, FeedbackFates, episodes_are_conserved, feedback_is_conserved};
+use crate::invariants::{
+    EpisodeEnds, FeedbackFates, episodes_are_conserved, feedback_is_conserved,
+};
 use crate::ports::{self, Commit, EventLog, JudgeTask, LogError, Record, Stream};
 use crate::tail::{self, Consumer, Opened, Step, Stepped, Task, backoff, deadletter};
 use crate::telemetry;

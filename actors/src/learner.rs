@@ -335,8 +335,7 @@ impl State {
         let config = self.args.config;
         let by_count = config.min_new_rewards > 0 && new >= config.min_new_rewards;
         let interval = Duration::from_millis(config.interval_ms);
-        let by_time =
-            config.interval_ms > 0 && new > 0 && self.last_update.elapsed() >= interval;
+        let by_time = config.interval_ms > 0 && new > 0 && self.last_update.elapsed() >= interval;
         if self.trainer.is_some() && (by_count || by_time) {
             self.rewards_seen = inserted;
             self.update(myself);

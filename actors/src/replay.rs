@@ -186,6 +186,12 @@ fn draw(samples: &[&Sample], max: usize, rng: &mut StdRng) -> Vec<Sample> {
 /// Lower case, letters and digits only, one space between words.
 fn normalised(text: &str) -> String {
     let lower = text.to_lowercase();
-    lower.split(|c: char| !c.is_alphanumeric()).filter(|w| !w.is_empty()).collect::<Vec<_>>().join(" ")
+    lower
+        .split(|c: char| !c.is_alphanumeric())
+        .filter(|w| !w.is_empty())
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
+#[cfg(test)]
+mod tests;

@@ -207,7 +207,7 @@ impl Actor for Reranker {
     ) -> Result<(), ActorProcessingErr> {
         match message {
             Message::Decide(request, reply) => state.decide((request, reply)),
-            Message::Probe(reply) => state.waiting.push_back((Box::new(probe()), reply)),
+            Message::Probe(reply) => state.decide((Box::new(probe()), reply)),
             Message::Swap(snapshot, reply) => state.swaps.push_back((snapshot, reply)),
             Message::Loaded(result) => state.loaded(result?),
             Message::Decided(replies, results) => state.decided(replies, results?)?,

@@ -8,23 +8,21 @@ mod core;
 mod door;
 mod supervisor;
 
-pub use crate::episode::Failure;
+use self::core::Core;
 use crate::clock::Clock;
+pub use crate::episode::Failure;
 pub use crate::learner::{LearnerFactory, UpdateOutcome};
 use crate::ports::{EventLog, Generator, Judge, LogError, SearchIndex, SnapshotStore, Stream};
 pub use crate::reranker::PolicyFactory;
 use crate::slot::{Slot, SlotError};
 use crate::tail::record;
+use crate::types::{DecisionId, Exploration, Feedback, PolicyStamp, Query, SelectionLimits};
 pub use crate::types::{Ranked, Served};
-use crate::types::{
-    DecisionId, Exploration, Feedback, PolicyStamp, Query, SelectionLimits,
-};
 use crate::{
     generator, intake, judge, learner, policy_follower, recent_decisions, replay_buffer, reranker,
     retriever,
 };
 pub use config::{AdmissionConfig, Roles, ServiceConfig, SupervisionConfig};
-use self::core::Core;
 pub use door::DoorObserved;
 use ractor::{Actor, ActorRef, RpcReplyPort};
 use serde::{Deserialize, Serialize};

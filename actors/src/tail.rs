@@ -151,8 +151,10 @@ pub(crate) fn deadletter(actor: &'static str, record: &Record, reason: &str) -> 
         "reason": reason,
         "payload": String::from_utf8_lossy(&record.payload),
     });
-    let headers =
-        [("ce_id".to_owned(), origin.clone()), ("ce_source".to_owned(), format!("regrade/{actor}"))];
+    let headers = [
+        ("ce_id".to_owned(), origin.clone()),
+        ("ce_source".to_owned(), format!("regrade/{actor}")),
+    ];
     NewRecord { key: origin, headers: headers.into(), payload: payload.to_string().into_bytes() }
 }
 

@@ -7,9 +7,7 @@ use super::{Config, Observed};
 use crate::ports::{Commit, JudgeTask, LogError, StateChange, Stream};
 use crate::tail::{DerivedState, backoff, record};
 use crate::telemetry;
-use crate::types::{
-    DecisionId, Episode, Feedback, Outcome, RewardRecord, SCHEMA_VERSION, Verdict,
-};
+use crate::types::{DecisionId, Episode, Feedback, Outcome, RewardRecord, SCHEMA_VERSION, Verdict};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

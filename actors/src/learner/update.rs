@@ -9,9 +9,7 @@ use crate::compute::Compute;
 use crate::ports::{self, Batch, EventLog, Examination, LearnError, LearnReport, Stream};
 use crate::tail::{read_all, record};
 use crate::telemetry;
-use crate::types::{
-    PolicyRecord, PolicySnapshot, PolicyState, PolicyVersion, SCHEMA_VERSION,
-};
+use crate::types::{PolicyRecord, PolicySnapshot, PolicyState, PolicyVersion, SCHEMA_VERSION};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;

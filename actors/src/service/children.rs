@@ -47,8 +47,7 @@ pub(super) fn of(core: &Arc<Core>) -> Vec<Child> {
 
 fn serving(core: &Arc<Core>) -> [Child; 5] {
     let (ports, config, context) = (&core.ports, &core.config, &core.context);
-    let retriever =
-        retriever::Args { index: Arc::clone(&ports.index), config: config.retriever };
+    let retriever = retriever::Args { index: Arc::clone(&ports.index), config: config.retriever };
     let generator =
         generator::Args { generator: Arc::clone(&ports.generator), config: config.generator };
     let reranker = reranker::Args {
@@ -74,17 +73,25 @@ fn serving(core: &Arc<Core>) -> [Child; 5] {
     [
         Child::new(|| retriever::Retriever, &context.retriever, move |_| retriever.clone()),
         // Each life explores with dice of its own, or a restart would repeat its draws.
-        Child::new(|| reranker::Reranker, &context.reranker, move |generation| reranker::Args {
-            seed: reranker.seed.wrapping_add(generation),
-            ..reranker.clone()
-        }),
+        Child::new(
+            || reranker::Reranker,
+            &context.reranker,
+            move |generation| reranker::Args {
+                seed: reranker.seed.wrapping_add(generation),
+                ..reranker.clone()
+            },
+        ),
         Child::new(|| generator::Generator, &context.generator, move |_| generator.clone()),
-        Child::new(|| recent_decisions::RecentDecisions, &context.decisions, move |_| {
-            decisions.clone()
-        }),
-        Child::new(|| policy_follower::PolicyFollower, &core.policy_follower, move |_| {
-            follower.clone()
-        }),
+        Child::new(
+            || recent_decisions::RecentDecisions,
+            &context.decisions,
+            move |_| decisions.clone(),
+        ),
+        Child::new(
+            || policy_follower::PolicyFollower,
+            &core.policy_follower,
+            move |_| follower.clone(),
+        ),
     ]
 }
 
@@ -110,10 +117,14 @@ fn learning(core: &Arc<Core>) -> [Child; 2] {
         config: config.learner,
     };
     [
-        Child::new(|| replay_buffer::ReplayBufferActor, &core.replay_buffer, move |generation| {
-            let seed = buffer.seed.map(|seed| seed.wrapping_add(generation));
-            replay_buffer::Args { seed, ..buffer.clone() }
-        }),
+        Child::new(
+            || replay_buffer::ReplayBufferActor,
+            &core.replay_buffer,
+            move |generation| {
+                let seed = buffer.seed.map(|seed| seed.wrapping_add(generation));
+                replay_buffer::Args { seed, ..buffer.clone() }
+            },
+        ),
         Child::new(|| learner::Learner, &core.learner, move |_| learner.clone()),
     ]
 }

@@ -2,12 +2,12 @@
 //!
 //! Knows no file and no environment variable: whoever loads it decides where values come from.
 
+use crate::compute::ComputeMode;
+use crate::types::{Exploration, SelectionLimits};
 use crate::{
     episode, generator, intake, judge, learner, policy_follower, recent_decisions, replay_buffer,
     reranker, retriever,
 };
-use crate::compute::ComputeMode;
-use crate::types::{Exploration, SelectionLimits};
 use serde::{Deserialize, Serialize};
 
 /// Which children a process runs. All three in one process is the default.
@@ -178,7 +178,7 @@ fn at_least_one(field: &str, value: u64) -> Result<(), String> {
 }
 
 /// Checks `1 <= k_max`, `k_min <= k_max`, `token_budget >= 1`, naming the field.
-pub fn validate_limits(field: &str, limits: &SelectionLimits) -> Result<(), String> {
+pub(super) fn validate_limits(field: &str, limits: &SelectionLimits) -> Result<(), String> {
     at_least_one(&format!("{field}.k_max"), u64::from(limits.k_max))?;
     at_least_one(&format!("{field}.token_budget"), u64::from(limits.token_budget))?;
     if limits.k_min > limits.k_max {
@@ -188,7 +188,7 @@ pub fn validate_limits(field: &str, limits: &SelectionLimits) -> Result<(), Stri
 }
 
 /// Checks temperature > 0 and epsilon in [0, 1], naming the field.
-pub fn validate_exploration(field: &str, exploration: &Exploration) -> Result<(), String> {
+pub(super) fn validate_exploration(field: &str, exploration: &Exploration) -> Result<(), String> {
     match *exploration {
         Exploration::Greedy => Ok(()),
         Exploration::Sample { temperature, .. }

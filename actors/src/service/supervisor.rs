@@ -186,7 +186,8 @@ impl Actor for Supervisor {
 
 impl State {
     fn died(&mut self, myself: &ActorRef<Message>, cell: &ActorCell, reason: &str) {
-        let is_it = |entry: &Entry| entry.cell.as_ref().is_some_and(|c| c.get_id() == cell.get_id());
+        let is_it =
+            |entry: &Entry| entry.cell.as_ref().is_some_and(|c| c.get_id() == cell.get_id());
         let Some(index) = self.entries.iter().position(is_it) else { return };
         if let Some(entry) = self.entries.get_mut(index) {
             entry.cell = None;

@@ -1,1 +1,8 @@
-//! stub
+//! The service over fakes: flow, faults, restarts, conservation.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+mod bench;
+mod faults;
+mod feedback;
+mod flow;
+mod learning;

@@ -1,0 +1,185 @@
+//! The event log in memory: one partition a stream, consumers with positions and derived state.
+
+use super::Knob;
+use crate::ports::{
+    Commit, EventConsumer, EventLog, LogError, NewRecord, Record, StateChange, Stream,
+};
+use async_trait::async_trait;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::watch;
+
+#[derive(Default)]
+struct Inner {
+    streams: BTreeMap<Stream, Vec<NewRecord>>,
+    positions: BTreeMap<(String, Stream), u64>,
+    states: BTreeMap<String, BTreeMap<String, Vec<u8>>>,
+}
+
+/// The log. Clones share the records, as reopening a log on disk would.
+#[derive(Clone)]
+pub struct MemoryLog {
+    inner: Arc<Mutex<Inner>>,
+    appended: watch::Sender<u64>,
+    /// Faults of appends.
+    pub appends: Arc<Knob>,
+    /// Faults of commits.
+    pub commits: Arc<Knob>,
+}
+
+impl Default for MemoryLog {
+    fn default() -> Self {
+        Self {
+            inner: Arc::default(),
+            appended: watch::channel(0).0,
+            appends: Arc::default(),
+            commits: Arc::default(),
+        }
+    }
+}
+
+impl MemoryLog {
+    /// Everything in a stream so far.
+    pub fn records(&self, stream: Stream) -> Vec<NewRecord> {
+        self.lock().streams.get(&stream).cloned().unwrap_or_default()
+    }
+
+    /// Everything in a stream that reads as `T`.
+    pub fn read<T: for<'a> serde::Deserialize<'a>>(&self, stream: Stream) -> Vec<T> {
+        let records = self.records(stream);
+        records.iter().filter_map(|r| serde_json::from_slice(&r.payload).ok()).collect()
+    }
+
+    /// The committed position of a consumer.
+    pub fn position(&self, consumer: &str, stream: Stream) -> u64 {
+        self.lock().positions.get(&(consumer.to_owned(), stream)).copied().unwrap_or(0)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wake(&self) {
+        self.appended.send_modify(|n| *n += 1);
+    }
+}
+
+fn push(inner: &mut Inner, stream: Stream, records: Vec<NewRecord>) -> Vec<u64> {
+    let kept = inner.streams.entry(stream).or_default();
+    let first = kept.len() as u64;
+    let offsets = (first..first + records.len() as u64).collect();
+    kept.extend(records);
+    offsets
+}
+
+#[async_trait]
+impl EventLog for MemoryLog {
+    async fn append(&self, stream: Stream, records: Vec<NewRecord>) -> Result<Vec<u64>, LogError> {
+        self.appends.pass().await.map_err(LogError::Unavailable)?;
+        let offsets = push(&mut self.lock(), stream, records);
+        self.wake();
+        Ok(offsets)
+    }
+
+    async fn consumer(
+        &self,
+        name: &str,
+        streams: &[Stream],
+    ) -> Result<Box<dyn EventConsumer>, LogError> {
+        let mut consumer = MemoryConsumer {
+            log: self.clone(),
+            name: name.to_owned(),
+            streams: streams.to_vec(),
+            next: BTreeMap::new(),
+        };
+        consumer.rewind().await?;
+        Ok(Box::new(consumer))
+    }
+
+    async fn ends(&self, stream: Stream) -> Result<Vec<u64>, LogError> {
+        Ok(vec![self.lock().streams.get(&stream).map_or(0, |kept| kept.len() as u64)])
+    }
+}
+
+struct MemoryConsumer {
+    log: MemoryLog,
+    name: String,
+    streams: Vec<Stream>,
+    next: BTreeMap<Stream, u64>,
+}
+
+impl MemoryConsumer {
+    fn take(&mut self, max: usize) -> Vec<Record> {
+        let inner = self.log.lock();
+        let mut taken = Vec::new();
+        for stream in &self.streams {
+            let next = self.next.entry(*stream).or_insert(0);
+            let kept = inner.streams.get(stream).map_or(&[][..], Vec::as_slice);
+            let from = usize::try_from(*next).unwrap_or(usize::MAX);
+            for record in kept.iter().skip(from).take(max - taken.len()) {
+                let NewRecord { key, headers, payload } = record.clone();
+                let (stream, offset) = (*stream, *next);
+                taken.push(Record { stream, partition: 0, offset, key, headers, payload });
+                *next += 1;
+            }
+        }
+        taken
+    }
+}
+
+#[async_trait]
+impl EventConsumer for MemoryConsumer {
+    async fn poll(&mut self, max: usize, wait: Duration) -> Result<Vec<Record>, LogError> {
+        let mut appended = self.log.appended.subscribe();
+        let deadline = tokio::time::Instant::now() + wait;
+        loop {
+            let taken = self.take(max);
+            let is_late = tokio::time::Instant::now() >= deadline;
+            if !taken.is_empty() || max == 0 || is_late {
+                return Ok(taken);
+            }
+            // Running into the deadline is the empty reply of the next round.
+            let _ = tokio::time::timeout_at(deadline, appended.changed()).await;
+        }
+    }
+
+    async fn commit(&mut self, commit: Commit) -> Result<(), LogError> {
+        self.log.commits.pass().await.map_err(LogError::Unavailable)?;
+        for (stream, partition, position) in &commit.positions {
+            let polled = self.next.get(stream).copied().unwrap_or(0);
+            if *partition != 0 || *position > polled {
+                let place = format!("{stream:?}/{partition} at {position}");
+                return Err(LogError::Refused(format!("position {place} was never polled")));
+            }
+        }
+        let mut inner = self.log.lock();
+        for (stream, _, position) in commit.positions {
+            inner.positions.insert((self.name.clone(), stream), position);
+        }
+        let state = inner.states.entry(self.name.clone()).or_default();
+        for change in commit.state {
+            match change {
+                StateChange::Put { key, value } => drop(state.insert(key, value)),
+                StateChange::Delete { key } => drop(state.remove(&key)),
+            }
+        }
+        for (stream, record) in commit.appends {
+            push(&mut inner, stream, vec![record]);
+        }
+        drop(inner);
+        self.log.wake();
+        Ok(())
+    }
+
+    async fn state(&mut self) -> Result<BTreeMap<String, Vec<u8>>, LogError> {
+        Ok(self.log.lock().states.get(&self.name).cloned().unwrap_or_default())
+    }
+
+    async fn rewind(&mut self) -> Result<(), LogError> {
+        for stream in self.streams.clone() {
+            self.next.insert(stream, self.log.position(&self.name, stream));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,161 @@
+//! A policy and a learner without a model: they keep the contracts and learn nothing.
+
+use super::Knob;
+use crate::ports::{
+    Batch, DecideRequest, Examination, LearnError, LearnReport, Learner, Policy, PolicyError,
+};
+use crate::types::{
+    CandidateStates, Decision, Gate, PolicySnapshot, PolicyStamp, PolicyVersion, Sample,
+};
+use rand::rngs::StdRng;
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// First bytes of weights that fit a [`FakePolicy`].
+const SHAPE: &[u8] = b"fake";
+
+/// A snapshot that fits (or not) a [`FakePolicy`].
+pub fn snapshot(version: u64, fits: bool) -> PolicySnapshot {
+    let text = format!("{} v{version}", if fits { "fake" } else { "other" });
+    let parent = version.checked_sub(1).map(PolicyVersion);
+    PolicySnapshot::new(PolicyVersion(version), parent, "fake", text.into_bytes())
+}
+
+/// Chooses candidates in retrieval order, as many as the limits allow.
+pub struct FakePolicy {
+    stamp: PolicyStamp,
+    knob: Arc<Knob>,
+}
+
+impl FakePolicy {
+    /// Version 0, with faults by `knob`.
+    pub fn new(knob: Arc<Knob>) -> Self {
+        let digest = snapshot(0, true).digest;
+        Self { stamp: PolicyStamp { version: PolicyVersion(0), digest }, knob }
+    }
+
+    fn one(&self, request: &DecideRequest) -> Result<Decision, PolicyError> {
+        if request.candidates.is_empty() {
+            return Err(PolicyError::Refused("no candidates".to_owned()));
+        }
+        let n = u32::try_from(request.candidates.len()).unwrap_or(u32::MAX);
+        let k = n.min(request.limits.k_max);
+        let states = CandidateStates::new(1, vec![0.0; n as usize]);
+        Ok(Decision {
+            id: request.id.clone(),
+            gate: Gate::Retrieve,
+            rewrite: 0,
+            order: (0..k).collect(),
+            step_log_probs: vec![0.0; k as usize],
+            scores: request.candidates.iter().map(|candidate| candidate.score).collect(),
+            exploration: request.exploration,
+            limits: request.limits,
+            candidate_tokens: vec![1; n as usize],
+            states: states.map_err(|error| PolicyError::Model(error.to_string()))?,
+            policy: self.stamp.clone(),
+        })
+    }
+}
+
+impl Policy for FakePolicy {
+    fn decide(
+        &mut self,
+        requests: &[DecideRequest],
+        _rng: &mut StdRng,
+    ) -> Vec<Result<Decision, PolicyError>> {
+        let passed = self.knob.pass_now();
+        let decide = |request| match &passed {
+            Ok(()) => self.one(request),
+            Err(reason) => Err(PolicyError::Model(reason.clone())),
+        };
+        requests.iter().map(decide).collect()
+    }
+
+    fn swap(&mut self, snapshot: &PolicySnapshot) -> Result<(), PolicyError> {
+        if !snapshot.weights.starts_with(SHAPE) {
+            let reason = "tensor `fake` is missing".to_owned();
+            return Err(PolicyError::Snapshot { version: snapshot.version.to_string(), reason });
+        }
+        self.stamp = PolicyStamp { version: snapshot.version, digest: snapshot.digest.clone() };
+        Ok(())
+    }
+
+    fn stamp(&self) -> PolicyStamp {
+        self.stamp.clone()
+    }
+}
+
+/// What one update of a [`FakeLearner`] comes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lesson {
+    /// A candidate that passes.
+    Better,
+    /// A candidate that the gate refuses.
+    Worse,
+    /// A candidate of another shape, which the gate does not notice.
+    Misshapen,
+    /// A loss that is NaN.
+    NotANumber,
+    /// Training that says itself that it diverged.
+    Diverges,
+    /// A panic.
+    Panics,
+}
+
+/// Follows a script of lessons; when it is over, every candidate is better.
+pub struct FakeLearner {
+    script: Arc<Mutex<VecDeque<Lesson>>>,
+    champion: Option<PolicyVersion>,
+    accepts: bool,
+}
+
+impl FakeLearner {
+    /// A learner that takes its lessons from the front of `script`.
+    pub fn new(script: Arc<Mutex<VecDeque<Lesson>>>) -> Self {
+        Self { script, champion: None, accepts: true }
+    }
+}
+
+impl Learner for FakeLearner {
+    #[expect(clippy::panic, reason = "the fault that this lesson exists for")]
+    fn update(
+        &mut self,
+        batch: &Batch,
+        version: PolicyVersion,
+    ) -> Result<(PolicySnapshot, LearnReport), LearnError> {
+        let next = self.script.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+        let lesson = next.unwrap_or(Lesson::Better);
+        self.accepts = lesson != Lesson::Worse;
+        let samples = batch.train.len() as u64;
+        let mut report = LearnReport { samples, steps: 1, ..LearnReport::default() };
+        match lesson {
+            Lesson::Panics => panic!("scripted panic"),
+            Lesson::NotANumber => report.loss = f64::NAN,
+            Lesson::Diverges => {
+                let reason = "gradient is not finite".to_owned();
+                return Err(LearnError::Diverged { step: 0, reason });
+            }
+            Lesson::Better | Lesson::Worse | Lesson::Misshapen => {}
+        }
+        let mut candidate = snapshot(version.0, lesson != Lesson::Misshapen);
+        candidate.parent = Some(self.champion.unwrap_or_default());
+        Ok((candidate, report))
+    }
+
+    fn examine(
+        &mut self,
+        _candidate: &PolicySnapshot,
+        holdout: &[Sample],
+    ) -> Result<Examination, LearnError> {
+        let (accepted, candidate) = if self.accepts { (true, 0.6) } else { (false, 0.4) };
+        let reason = format!("candidate {candidate} against champion 0.5");
+        let (queries, champion) = (holdout.len() as u64, 0.5);
+        let difference = (candidate - 0.55, candidate - 0.45);
+        Ok(Examination { accepted, reason, queries, champion, candidate, difference })
+    }
+
+    fn adopt(&mut self, champion: &PolicySnapshot) -> Result<(), LearnError> {
+        self.champion = Some(champion.version);
+        Ok(())
+    }
+}

@@ -1,0 +1,193 @@
+//! The index, the generator, the judge and the snapshot store in memory, and all fakes as one.
+
+use super::{FakeLearner, FakePolicy, Knob, Lesson, MemoryLog};
+use crate::clock::Clock;
+use crate::ports::{
+    GenerateError, Generator, Judge, JudgeError, JudgeTask, SearchError, SearchIndex,
+    SnapshotError, SnapshotStore,
+};
+use crate::service::Ports;
+use crate::types::{
+    Answer, Candidate, Document, DocumentId, Outcome, PolicySnapshot, PolicyVersion, Query, Reward,
+    RewardPart, Usage, Verdict,
+};
+use async_trait::async_trait;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Finds documents by words in common.
+#[derive(Default)]
+pub struct FakeIndex {
+    documents: Mutex<BTreeMap<DocumentId, Document>>,
+    /// Faults of searches.
+    pub knob: Arc<Knob>,
+}
+
+#[async_trait]
+impl SearchIndex for FakeIndex {
+    async fn search(&self, query: &str, k: usize) -> Result<Vec<Candidate>, SearchError> {
+        self.knob.pass().await.map_err(SearchError::Unavailable)?;
+        let query = query.to_lowercase();
+        let score = |document: &Document| {
+            let text = document.text.to_lowercase();
+            let shared = text.split_whitespace().filter(|word| query.contains(word)).count();
+            f32::from(u16::try_from(shared).unwrap_or(u16::MAX))
+        };
+        let mut found: Vec<(f32, Document)> =
+            lock(&self.documents).values().map(|d| (score(d), d.clone())).collect();
+        found.retain(|(score, _)| *score > 0.0);
+        found.sort_by(|a, b| b.0.total_cmp(&a.0).then_with(|| a.1.id.cmp(&b.1.id)));
+        let ranked = (0..).zip(found.into_iter().take(k));
+        Ok(ranked.map(|(rank, (score, document))| Candidate { document, score, rank }).collect())
+    }
+
+    async fn upsert(&self, documents: &[Document]) -> Result<(), SearchError> {
+        lock(&self.documents).extend(documents.iter().map(|d| (d.id.clone(), d.clone())));
+        Ok(())
+    }
+
+    async fn delete(&self, ids: &[DocumentId]) -> Result<(), SearchError> {
+        lock(&self.documents).retain(|id, _| !ids.contains(id));
+        Ok(())
+    }
+
+    async fn count(&self) -> Result<u64, SearchError> {
+        Ok(lock(&self.documents).len() as u64)
+    }
+}
+
+/// Answers with the text of the first document.
+#[derive(Default)]
+pub struct FakeGenerator {
+    /// Faults of answers.
+    pub knob: Arc<Knob>,
+}
+
+#[async_trait]
+impl Generator for FakeGenerator {
+    async fn answer(
+        &self,
+        _query: &Query,
+        documents: &[Document],
+    ) -> Result<Answer, GenerateError> {
+        self.knob.pass().await.map_err(GenerateError::Unavailable)?;
+        let first = documents.first();
+        Ok(Answer {
+            text: first.map(|document| document.text.clone()).unwrap_or_default(),
+            citations: first.map(|document| document.id.clone()).into_iter().collect(),
+            confidence: None,
+            usage: Usage::default(),
+        })
+    }
+}
+
+/// Judges by the query's references, else by the newest feedback; without either it waits.
+#[derive(Default)]
+pub struct FakeJudge {
+    /// Faults of verdicts.
+    pub knob: Arc<Knob>,
+}
+
+#[async_trait]
+impl Judge for FakeJudge {
+    async fn judge(&self, task: &JudgeTask) -> Result<Option<Verdict>, JudgeError> {
+        self.knob.pass().await.map_err(JudgeError::Unavailable)?;
+        let references = &task.episode.query.references;
+        let value = match (&task.episode.outcome, task.feedback.iter().rev().find_map(|f| f.value))
+        {
+            (_, Some(value)) => value,
+            (Outcome::Answered { answer }, None) if !references.is_empty() => {
+                f64::from(u8::from(references.contains(&answer.text)))
+            }
+            _ => return Ok(None),
+        };
+        let parts = vec![RewardPart { name: "fake".to_owned(), value, weight: 1.0 }];
+        let abstained = Verdict::Abstained { reason: "not a number".to_owned() };
+        Ok(Some(Reward::from_parts(parts).map_or(abstained, |reward| Verdict::Scored { reward })))
+    }
+
+    fn name(&self) -> String {
+        "fake".to_owned()
+    }
+}
+
+/// Snapshots by version.
+#[derive(Default)]
+pub struct MemorySnapshots {
+    kept: Mutex<BTreeMap<PolicyVersion, PolicySnapshot>>,
+    /// Faults of uploads and downloads.
+    pub knob: Arc<Knob>,
+}
+
+#[async_trait]
+impl SnapshotStore for MemorySnapshots {
+    async fn put(&self, snapshot: &PolicySnapshot) -> Result<String, SnapshotError> {
+        self.knob.pass().await.map_err(SnapshotError::Unavailable)?;
+        let mut kept = lock(&self.kept);
+        let found = kept.entry(snapshot.version).or_insert_with(|| snapshot.clone());
+        if found.digest == snapshot.digest {
+            Ok(format!("memory:{}", snapshot.version))
+        } else {
+            Err(SnapshotError::Conflict(snapshot.version))
+        }
+    }
+
+    async fn get(&self, version: PolicyVersion) -> Result<PolicySnapshot, SnapshotError> {
+        self.knob.pass().await.map_err(SnapshotError::Unavailable)?;
+        lock(&self.kept).get(&version).cloned().ok_or(SnapshotError::Missing(version))
+    }
+
+    async fn list(&self) -> Result<Vec<PolicyVersion>, SnapshotError> {
+        Ok(lock(&self.kept).keys().copied().collect())
+    }
+
+    async fn delete(&self, version: PolicyVersion) -> Result<(), SnapshotError> {
+        lock(&self.kept).remove(&version);
+        Ok(())
+    }
+}
+
+/// All fakes of one service. Clones share everything, so a service can be started again on it.
+#[derive(Clone, Default)]
+pub struct World {
+    /// The index.
+    pub index: Arc<FakeIndex>,
+    /// The generator.
+    pub generator: Arc<FakeGenerator>,
+    /// The judge.
+    pub judge: Arc<FakeJudge>,
+    /// The log.
+    pub log: MemoryLog,
+    /// The snapshots.
+    pub snapshots: Arc<MemorySnapshots>,
+    /// Faults of the policy.
+    pub policy: Arc<Knob>,
+    /// What the learner's next updates come to.
+    pub lessons: Arc<Mutex<VecDeque<Lesson>>>,
+}
+
+impl World {
+    /// Adds what the next update comes to.
+    pub fn teach(&self, lesson: Lesson) {
+        lock(&self.lessons).push_back(lesson);
+    }
+
+    /// The ports of a service in this world.
+    pub fn ports(&self, clock: Clock) -> Ports {
+        let (policy, lessons) = (Arc::clone(&self.policy), Arc::clone(&self.lessons));
+        Ports {
+            index: self.index.clone(),
+            generator: self.generator.clone(),
+            judge: self.judge.clone(),
+            log: Arc::new(self.log.clone()),
+            snapshots: self.snapshots.clone(),
+            policy: Arc::new(move || Ok(Box::new(FakePolicy::new(Arc::clone(&policy))))),
+            learner: Arc::new(move || Ok(Box::new(FakeLearner::new(Arc::clone(&lessons))))),
+            clock,
+        }
+    }
+}
