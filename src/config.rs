@@ -7,14 +7,13 @@
 mod check;
 mod error;
 mod layers;
-mod pending;
 mod sections;
 mod source;
 
 pub use crate::recipes::online::OnlineConfig;
+pub use actors::service::ServiceConfig;
 pub use error::{ConfigError, Place, Problem};
 pub use layers::{ENV_PREFIX, Layers};
-pub use pending::ServiceConfig;
 pub use sections::{
     Device, GeneratorConfig, GeneratorKind, IndexConfig, JudgeConfig, JudgeKind, LogConfig,
     Placement, PolicyConfig, ServerConfig, SnapshotsConfig, TelemetryConfig, TelemetryFormat,

@@ -107,7 +107,7 @@ pub async fn run(
     mut watch: impl FnMut(DemoEvent),
 ) -> anyhow::Result<Report> {
     let (asked, held_out) = split(questions()?, config);
-    parts.index.upsert(&passages()?).await?;
+    parts.ports.index.upsert(&passages()?).await?;
     let (top_n, limits) = (service.top_n, service.limits);
     let handle = Service::start(parts.ports.clone(), service).await?;
 
@@ -135,7 +135,7 @@ pub async fn run(
         contenders.push(Contender { name: name.to_owned(), policy: Box::new(policy) });
     }
     let setting = evaluate::Setting {
-        index: &*parts.index,
+        index: &*parts.ports.index,
         generator: &*parts.ports.generator,
         top_n,
         limits,

@@ -8,7 +8,7 @@ pub mod algorithms;
 pub mod cli;
 pub mod config;
 pub mod datasets;
-//pub mod demo;
+pub mod demo;
 pub mod evaluate;
 pub mod gateway;
 pub mod policy;

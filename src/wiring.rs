@@ -8,19 +8,24 @@ mod reader;
 
 pub use lab::{Lab, lab};
 
-use crate::adapters::generator_reader::ReaderGenerator;
+use crate::adapters::index_embedded::EmbeddedIndex;
 use crate::adapters::judge_reference::ReferenceJudge;
 use crate::adapters::log_embedded::EmbeddedLog;
 use crate::adapters::snapshots_object::ObjectSnapshots;
-use crate::config::{Config, GeneratorKind, JudgeKind, Placement};
-use crate::gateway::Door;
-use crate::policy::reader::{PairReader, ReaderError};
+use crate::config::{Config, Device, GeneratorKind, JudgeKind, Placement, Trainable};
+use crate::policy::reader::{PairReader, ReaderArgs, ReaderError};
+use crate::policy::serving::{self, EncoderPolicy};
+use crate::recipes::online::OnlineLearner;
 use crate::rewards::BlendError;
-use actors::compute::{Compute, ComputeError, ComputeMode};
+use actors::clock::Clock;
+use actors::compute::ComputeError;
 use actors::ports::{
-    EventLog, Generator, Judge, LogError, SearchError, SearchIndex, SnapshotError, SnapshotStore,
+    Environment, EventLog, Generator, Judge, LogError, SearchError, SearchIndex, SnapshotError,
+    SnapshotStore,
 };
-use reader::DocumentReader;
+use actors::service::{LearnerFactory, PolicyFactory, Ports, Service, ServiceHandle, StartError};
+use actors::types::PolicySnapshot;
+use candle_core::Device as TensorDevice;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -57,7 +62,7 @@ pub enum WiringError {
         source: SnapshotError,
     },
     /// The reader's model folder is unusable.
-    #[error("cannot load the reader from `generator.model = {folder:?}`")]
+    #[error("cannot load the model folder {folder:?} (`generator.model`, `policy.model`)")]
     Reader {
         /// The folder.
         folder: PathBuf,
@@ -70,52 +75,119 @@ pub enum WiringError {
     /// A model's thread could not be started.
     #[error("cannot start a model's thread")]
     Compute(#[from] ComputeError),
-    /// A part that this build does not have.
-    #[error("this build has no {0} yet")]
-    NotBuilt(&'static str),
+    /// The first policy cannot be made.
+    #[error("cannot make the untrained policy: {0}")]
+    Policy(String),
+    /// The device that was asked for is not there.
+    #[error(
+        "cannot use `policy.device = \"cuda\"`: {0}; build with `--features cuda` or say \"cpu\""
+    )]
+    Device(String),
+    /// The actors did not start.
+    #[error("cannot start the actors")]
+    Start(#[from] StartError),
 }
 
-/// Everything outside the actors that the configuration alone decides.
-///
-/// With the policy factory, the learner factory and the clock these are `actors::service::Ports`.
+/// Everything a service is made of.
 #[derive(Clone)]
-pub struct Outside {
-    /// Where documents are found.
-    pub index: Arc<dyn SearchIndex>,
-    /// What answers.
-    pub generator: Arc<dyn Generator>,
-    /// What judges.
-    pub judge: Arc<dyn Judge>,
-    /// The only memory.
-    pub log: Arc<dyn EventLog>,
-    /// Where weights are kept.
-    pub snapshots: Arc<dyn SnapshotStore>,
+pub struct Parts {
+    /// The ports, for the actors.
+    pub ports: Ports,
+    /// The encoder of the policy, shared with the generator where both use one folder.
+    pub reader: Arc<PairReader>,
+    /// The weights served before anything is learned.
+    pub first: PolicySnapshot,
 }
 
 /// Opens every port.
 ///
 /// # Errors
 /// The first part that cannot be put in place.
-pub async fn outside(config: &Config) -> Result<Outside, WiringError> {
-    Ok(Outside {
+pub async fn parts(config: &Config) -> Result<Parts, WiringError> {
+    let device = device(config.policy.device)?;
+    let (reader, generator) = models(config, config.generator.reader.clone())?;
+    let first = serving::first_snapshot(reader.width(), config.policy.seed, &device)
+        .map_err(WiringError::Policy)?;
+    let environment = lab::environment(config, Arc::clone(&generator))?;
+    let ports = Ports {
         index: index(config).await?,
-        generator: generator(config)?,
+        generator,
         judge: judge(config)?,
         log: log(config).await?,
         snapshots: snapshots(config)?,
-    })
+        policy: policy_factory(Arc::clone(&reader), first.clone(), device.clone()),
+        learner: learner_factory(config, first.clone(), environment, Arc::clone(&reader), device),
+        clock: Clock::System,
+    };
+    Ok(Parts { ports, reader, first })
 }
 
 /// Starts the service of a configuration.
 ///
-/// SEAM: `actors::service::Service::start` with [`outside`], the policy factory of
-/// `crate::policy::serving` and the learner factory of `crate::recipes::online`.
-///
 /// # Errors
 /// A part that cannot be put in place, or a service that does not start.
-pub async fn service(config: &Config) -> Result<Arc<dyn Door>, WiringError> {
-    let _outside = outside(config).await?;
-    Err(WiringError::NotBuilt("service"))
+pub async fn service(config: &Config) -> Result<ServiceHandle, WiringError> {
+    let parts = parts(config).await?;
+    Ok(Service::start(parts.ports, config.service.clone()).await?)
+}
+
+fn policy_factory(
+    reader: Arc<PairReader>,
+    first: PolicySnapshot,
+    device: TensorDevice,
+) -> PolicyFactory {
+    Arc::new(move || {
+        let policy = EncoderPolicy::new(Arc::clone(&reader), &first, device.clone())?;
+        Ok(Box::new(policy))
+    })
+}
+
+fn learner_factory(
+    config: &Config,
+    first: PolicySnapshot,
+    environment: Arc<dyn Environment>,
+    reader: Arc<PairReader>,
+    device: TensorDevice,
+) -> LearnerFactory {
+    let online = config.learner.clone();
+    let trunk = (config.policy.trainable == Trainable::Full).then_some(reader);
+    Arc::new(move || {
+        let environment = Arc::clone(&environment);
+        let learner = OnlineLearner::new(online.clone(), &first, environment, device.clone())?;
+        Ok(Box::new(match &trunk {
+            None => learner,
+            Some(reader) => learner.with_trunk(Arc::clone(reader)),
+        }))
+    })
+}
+
+/// The policy's reader and the generator; one model in memory where both name one folder.
+fn models(
+    config: &Config,
+    args: ReaderArgs,
+) -> Result<(Arc<PairReader>, Arc<dyn Generator>), WiringError> {
+    let reader = lab::load_reader(&config.policy.model, args.clone())?;
+    let generator = match config.generator.kind {
+        GeneratorKind::Reader => {
+            let answering = if config.generator.model == config.policy.model {
+                Arc::clone(&reader)
+            } else {
+                lab::load_reader(&config.generator.model, args)?
+            };
+            lab::reader_generator(config, answering)?
+        }
+    };
+    Ok((reader, generator))
+}
+
+fn device(wanted: Device) -> Result<TensorDevice, WiringError> {
+    match wanted {
+        Device::Cpu => Ok(TensorDevice::Cpu),
+        Device::Auto => {
+            TensorDevice::cuda_if_available(0).map_err(|e| WiringError::Device(e.to_string()))
+        }
+        Device::Cuda => TensorDevice::new_cuda(0).map_err(|e| WiringError::Device(e.to_string())),
+    }
 }
 
 /// Opens the index.
@@ -123,11 +195,14 @@ pub async fn service(config: &Config) -> Result<Arc<dyn Door>, WiringError> {
 /// # Errors
 /// The folder or the index in it cannot be opened.
 pub async fn index(config: &Config) -> Result<Arc<dyn SearchIndex>, WiringError> {
-    if config.index.kind == Placement::Embedded {
-        make_folder(&config.index.folder, "index.folder")?;
-    }
-    // SEAM: `adapters::index_embedded`.
-    Err(WiringError::NotBuilt("embedded index"))
+    let settings = lab::index_config(&config.index);
+    Ok(match config.index.kind {
+        Placement::Memory => Arc::new(EmbeddedIndex::in_memory(settings)?),
+        Placement::Embedded => {
+            make_folder(&config.index.folder, "index.folder")?;
+            Arc::new(EmbeddedIndex::open(&config.index.folder, settings).await?)
+        }
+    })
 }
 
 /// Opens the event log.
@@ -162,23 +237,6 @@ pub fn snapshots(config: &Config) -> Result<Arc<dyn SnapshotStore>, WiringError>
     match store {
         Ok(store) => Ok(Arc::new(store)),
         Err(source) => Err(WiringError::Snapshots { url: url.to_owned(), source }),
-    }
-}
-
-/// Loads the generator.
-///
-/// # Errors
-/// The model folder is missing or damaged.
-pub fn generator(config: &Config) -> Result<Arc<dyn Generator>, WiringError> {
-    let section = &config.generator;
-    match section.kind {
-        GeneratorKind::Reader => {
-            let model = PairReader::load(&section.model, section.reader.clone())
-                .map_err(|source| WiringError::Reader { folder: section.model.clone(), source })?;
-            let reader = DocumentReader::new(model);
-            let place = Compute::start("reader", ComputeMode::Thread, READER_QUEUE, reader)?;
-            Ok(Arc::new(ReaderGenerator::new(place, section.limits)))
-        }
     }
 }
 

@@ -57,8 +57,14 @@ impl ReferenceJudge {
 #[async_trait]
 impl Judge for ReferenceJudge {
     async fn judge(&self, task: &JudgeTask) -> Result<Option<Verdict>, JudgeError> {
+        // A reranked list has no answer of ours: only somebody's own score can judge it.
+        let none = Answer::default();
         let answer = match &task.episode.outcome {
             Outcome::Answered { answer } => answer,
+            Outcome::Reranked if task.feedback.iter().all(|f| f.value.is_none()) => {
+                return Ok(None);
+            }
+            Outcome::Reranked => &none,
             Outcome::Failed { stage, .. } => {
                 let reason = format!("the query failed at {stage}: there is no answer to judge");
                 return Ok(Some(Verdict::Abstained { reason }));

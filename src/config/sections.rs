@@ -136,7 +136,7 @@ impl Default for GeneratorConfig {
     fn default() -> Self {
         Self {
             kind: GeneratorKind::Reader,
-            model: "models/minilm-reader".into(),
+            model: "deploy/models/minilm-reader".into(),
             limits: ReaderGeneratorConfig::default(),
             reader: ReaderArgs::default(),
         }
@@ -203,7 +203,7 @@ pub struct PolicyConfig {
 impl Default for PolicyConfig {
     fn default() -> Self {
         Self {
-            model: "models/minilm-reader".into(),
+            model: "deploy/models/minilm-reader".into(),
             trainable: Trainable::Head,
             device: Device::Auto,
             seed: 0,

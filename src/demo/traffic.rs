@@ -1,10 +1,10 @@
 //! Users of the demonstration: they ask, and some of them say later what the answer should have been.
 
-use super::latency::{Latency, Request};
 use super::DemoEvent;
+use super::latency::{Latency, Request};
 use crate::datasets::Question;
 use crate::evaluate::answer_scores;
-use actors::service::{Overrides, ServiceHandle};
+use actors::service::{Overrides, ServiceHandle, UpdateOutcome};
 use actors::types::{DecisionId, Feedback, PolicyVersion};
 use futures::StreamExt;
 use futures::stream;
@@ -170,7 +170,7 @@ impl Traffic {
         }
         self.version = version;
         self.swaps.push(self.began.elapsed());
-        let reason = self.handle.last_update_reason().await.unwrap_or_default();
+        let reason = gate_sentence(&self.handle).await;
         watch(DemoEvent::Swapped { version: version.0, after, reason });
     }
 
@@ -192,6 +192,14 @@ impl Traffic {
     }
 }
 
+/// Why the last candidate was taken, in the gate's words.
+async fn gate_sentence(handle: &ServiceHandle) -> String {
+    match handle.observe().await.learner.and_then(|l| l.last_outcome) {
+        Some(UpdateOutcome::Promoted { examination, .. }) => examination.reason,
+        _ => String::new(),
+    }
+}
+
 async fn ask_one(handle: &ServiceHandle, began: Instant, question: &Question) -> Asked {
     let mut query = question.to_query();
     // What is right is said later, by feedback, or never.
@@ -202,9 +210,7 @@ async fn ask_one(handle: &ServiceHandle, began: Instant, question: &Question) ->
     let served = handle.answer(query, Overrides::default()).await;
     let request = Request { started_ms, ended_ms: began.elapsed().as_millis() as u64 };
     let answered = match served {
-        Ok(served) => {
-            Some((served.decision_id, served.answer.map(|a| a.text).unwrap_or_default()))
-        }
+        Ok(served) => Some((served.decision_id, served.answer.map(|a| a.text).unwrap_or_default())),
         Err(error) => {
             tracing::warn!(%error, question = %question.id, "question got no answer");
             None

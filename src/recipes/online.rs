@@ -27,6 +27,7 @@ pub(crate) use groups::logits as list_logits;
 
 use crate::policy::head::Head;
 use crate::policy::optimizer::{Optimizer, OptimizerArgs, OptimizerError};
+use crate::policy::reader::PairReader;
 use crate::policy::serving::{self, PolicyWeights};
 use crate::recipes::gate;
 use actors::ports::{Batch, Environment, Examination, LearnError, LearnReport, Learner};
@@ -46,6 +47,8 @@ pub struct OnlineLearner {
     champion: PolicyWeights,
     stamp: PolicyStamp,
     environment: Arc<dyn Environment>,
+    /// The encoder to fine-tune; `None` while the trunk stays frozen.
+    base: Option<Arc<PairReader>>,
 }
 
 impl OnlineLearner {
@@ -57,7 +60,14 @@ impl OnlineLearner {
         device: Device,
     ) -> Result<Self, LearnError> {
         let (weights, stamp) = load(champion, &device)?;
-        Ok(Self { config, device, champion: weights, stamp, environment })
+        Ok(Self { config, device, champion: weights, stamp, environment, base: None })
+    }
+
+    /// Trains the encoder too (`full`): states are read anew by a trunk of the policy's own.
+    #[must_use]
+    pub fn with_trunk(mut self, base: Arc<PairReader>) -> Self {
+        self.base = Some(base);
+        self
     }
 
     /// Runs the passes over the groups; the head's variables are changed in place.

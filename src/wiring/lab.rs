@@ -49,13 +49,7 @@ pub async fn lab(config: &Config, passages: &[Document], pairs: usize) -> Result
         index.upsert(batch).await?;
     }
     let args = ReaderArgs { cache_capacity: pairs, ..config.generator.reader.clone() };
-    let reader = load_reader(&config.policy.model, args.clone())?;
-    let answering = if config.generator.model == config.policy.model {
-        Arc::clone(&reader)
-    } else {
-        load_reader(&config.generator.model, args)?
-    };
-    let generator = reader_generator(config, answering)?;
+    let (reader, generator) = super::models(config, args)?;
     Ok(Lab {
         index: Arc::new(index),
         environment: environment(config, Arc::clone(&generator))?,
