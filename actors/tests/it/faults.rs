@@ -3,6 +3,7 @@
 use crate::bench::{
     MINUTE, ask, assert_laws, config, query, start, until, until_judged, until_kept, world,
 };
+use actors::compute::ComputeMode;
 use actors::ports::{EventLog, NewRecord, Stream};
 use actors::service::{ChildState, Overrides, ServiceError, UpdateOutcome};
 use actors::types::{AnswerRecord, Episode, Outcome};
@@ -162,4 +163,16 @@ async fn killing_the_intake_answers_every_query_of_the_log_once() {
     assert_eq!(answers.len(), 60);
     assert!(answers.iter().all(|answer| answer.served.is_some()));
     assert_laws(&world, &service).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_panic_on_the_model_thread_restarts_the_model_and_answers_all_the_same() {
+    let world = world().await;
+    let config = actors::service::ServiceConfig { compute: ComputeMode::Thread, ..config() };
+    let service = start(&world, config).await;
+    world.policy.panic_next(1);
+    ask(&service, 0).await;
+    let observed = assert_laws(&world, &service).await;
+    let reranker = observed.children.iter().find(|status| status.name == "reranker").unwrap();
+    assert_eq!(reranker.restarts, 1);
 }
