@@ -1,12 +1,11 @@
 //! Questions and passages from files: what `--questions` and `--passages` name.
 //!
-//! Owns the file formats (JSON lines, gzip or plain; SQuAD JSON), their errors and the stable splits
-//! by id. Does not know the index, the policy or any metric. A file loads whole or not at all.
+//! Owns the file formats, their errors and the stable splits by id. Does not know the index, the
+//! policy or any metric. A file loads whole or not at all.
 //!
-//! | format | questions | passages |
-//! |---|---|---|
-//! | JSON lines | `id` (or `_id`), `question` (or `query`, `text`), `answers`, … | `pid` (or `id`, `_id`), `title`, `text` |
-//! | SQuAD JSON (`.json`) | every `qas` entry, its paragraph as the positive | every paragraph |
+//! - JSON lines, questions: `id` (or `_id`), `question` (or `query`, `text`), `answers`, and more.
+//! - JSON lines, passages: `pid` (or `id`, `_id`), `title`, `text`.
+//! - SQuAD JSON (`.json`): every question with its paragraph as the positive; every paragraph.
 //!
 //! gzip is recognised by its first bytes, whatever the file is called.
 

@@ -1,7 +1,7 @@
 //! What an answer was worth: one scorer a file, and their weighted sum.
 //!
-//! Pure functions of text and counts. Knows no port, model or store. An answer to a question that is
-//! known to have no answer is right when it is empty: see [`UNANSWERABLE`].
+//! Pure functions of text and counts. Knows no port, model or store. An answer to a question that
+//! is known to have none is right when it is empty: see [`UNANSWERABLE`].
 
 mod blend;
 mod cost;

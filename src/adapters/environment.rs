@@ -1,7 +1,7 @@
 //! The learner's world: `ports::Environment` from any generator and a blend of rewards.
 //!
-//! Answers are cached by question and documents, so a selection that comes up again is free; rewards
-//! are computed afresh, because references may have become known since. Knows no policy.
+//! Answers are cached by question and documents, so a selection that comes up again is free;
+//! rewards are computed afresh, because references may have become known since. Knows no policy.
 
 use super::bounded_cache::BoundedCache;
 use crate::rewards::{Blend, BlendError, Subject};

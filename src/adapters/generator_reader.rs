@@ -1,4 +1,4 @@
-//! The built-in generator: `ports::Generator` that copies the best answer span out of the documents.
+//! The built-in generator: `ports::Generator` that copies the best span out of the documents.
 //!
 //! Asks a reader about every document on its own and takes the answer whose span beats "no answer"
 //! by most. Calls nothing outside the process. Knows no model: the reader stands behind

@@ -29,6 +29,9 @@ pub(super) fn read_error(name: &str, source: std::io::Error) -> DatasetError {
     DatasetError::Read { path: name.to_owned(), source }
 }
 
+/// One line: where it stands and its fields.
+pub(super) type Line = (Place, Map<String, Value>);
+
 /// The lines of one source.
 pub(super) struct Lines<'a> {
     place: Place,
@@ -44,9 +47,7 @@ impl<'a> Lines<'a> {
     }
 
     /// The next line that is not blank, as an object; `None` at the end.
-    pub(super) fn next_object(
-        &mut self,
-    ) -> Result<Option<(Place, Map<String, Value>)>, DatasetError> {
+    pub(super) fn next_object(&mut self) -> Result<Option<Line>, DatasetError> {
         while self.next_line()? {
             let text = std::str::from_utf8(&self.buffer).map_err(|e| DatasetError::Encoding {
                 place: self.place.clone(),

@@ -19,8 +19,15 @@ fn passage_error(bytes: &[u8]) -> String {
     read_passages("p.jsonl", bytes).unwrap_err().to_string()
 }
 
-const NQ: &str = r#"{"dataset":"nq","group":"wiki","question":"who?","answers":["A","B"],"answer_type":"short","candidates":["p1"],"positives":["p1"],"retriever":"bm25","meta":{"positives_by":"gold"},"id":"nq-1"}"#;
-const BUNDLED: &str = r#"{"id":"his-q1","domain":"history","question":"Where?","answers":[],"positives":[],"kind":"unanswerable","cluster":"his-c1"}"#;
+const NQ: &str = concat!(
+    r#"{"dataset":"nq","group":"wiki","question":"who?","answers":["A","B"],"#,
+    r#""answer_type":"short","candidates":["p1"],"positives":["p1"],"retriever":"bm25","#,
+    r#""meta":{"positives_by":"gold"},"id":"nq-1"}"#,
+);
+const BUNDLED: &str = concat!(
+    r#"{"id":"his-q1","domain":"history","question":"Where?","answers":[],"#,
+    r#""positives":[],"kind":"unanswerable","cluster":"his-c1"}"#,
+);
 
 #[test]
 fn both_question_formats_load_from_one_file() {
@@ -130,7 +137,8 @@ fn a_line_without_end_is_refused_before_it_fills_memory() {
 #[test]
 fn squad_json_gives_passages_and_questions_that_agree_on_ids() {
     let text = r#"{"data":[{"title":"A_B","paragraphs":[{"context":"one two","qas":[
-        {"id":"1","question":"q1","answers":[{"text":"one","answer_start":0},{"text":"one","answer_start":0}]},
+        {"id":"1","question":"q1","answers":[
+            {"text":"one","answer_start":0},{"text":"one","answer_start":0}]},
         {"id":"2","question":"q2","answers":[],"is_impossible":true}]}]}]}"#;
     let passages = read_passages("squad.json", text.as_bytes()).unwrap();
     let questions = read_questions("squad.json", text.as_bytes()).unwrap();

@@ -1,7 +1,7 @@
 //! BM25 over tantivy's postings, with our constants and exact lengths.
 //!
-//! `score(d) = Σ_t ln(1 + (N − n_t + ½)/(n_t + ½)) · f / (f + k1·(1 − b + b·|d|/avg))`, with `f` the
-//! occurrences of term t in passage d, `n_t` the passages that hold t, N all passages. Source:
+//! `score(d) = Σ_t ln(1 + (N − n_t + ½)/(n_t + ½)) · f / (f + k1·(1 − b + b·|d|/avg))`, with `f`
+//! the occurrences of term t in passage d, `n_t` the passages that hold t, N all passages. Source:
 //! Robertson and Zaragoza 2009, in Lucene's form (the factor k1 + 1 changes no order).
 
 use super::EmbeddedIndexConfig;

@@ -184,7 +184,7 @@ async fn settings_and_ids_out_of_range_are_refused() {
 }
 
 #[tokio::test]
-async fn retrieval_on_a_shared_pool_is_as_good_as_published() {
+async fn retrieval_on_a_shared_pool_is_no_worse_than_published() {
     let shared = std::env::var("REGRADE_SHARED").unwrap_or_else(|_| "../shared".into());
     let data = Path::new(&shared).join("data");
     let Ok(passages) = load_passages(&[data.join("wiki.passages.jsonl.gz")]) else {
@@ -212,7 +212,6 @@ async fn retrieval_on_a_shared_pool_is_as_good_as_published() {
     };
     println!("hit@k: {:?}", expected.map(|(k, _)| (k, hits(k))));
     for (k, published) in expected {
-        let (low, high) = (published - 0.015, published + 0.015);
-        assert!((low..=high).contains(&hits(k)), "hit@{k} is {}, not {published}", hits(k));
+        assert!(hits(k) >= published - 0.01, "hit@{k} is {}, not {published}", hits(k));
     }
 }

@@ -3,7 +3,7 @@
 //! Each piece of work is checked before it changes anything, so a refused one leaves the others of
 //! its batch alone. Blocking; knows redb.
 
-use super::store::{BOUNDS, Ends, POSITIONS, RECORDS, STATE, code_of, ends_of};
+use super::store::{BOUNDS, Ends, POSITIONS, RECORDS, STATE, Stored, code_of, ends_of};
 use actors::ports::{Commit, LogError, NewRecord, StateChange, Stream};
 use redb::{ReadableTable, Table, WriteTransaction};
 use std::collections::BTreeMap;
@@ -38,7 +38,7 @@ pub(super) struct Done {
 }
 
 struct Tables<'txn> {
-    records: Table<'txn, (u8, u64), (&'static str, &'static [u8], &'static [u8])>,
+    records: Table<'txn, (u8, u64), Stored<'static>>,
     bounds: Table<'txn, u8, (u64, u64)>,
     positions: Table<'txn, (&'static str, u8), u64>,
     state: Table<'txn, (&'static str, &'static str), &'static [u8]>,
@@ -102,7 +102,7 @@ impl Tables<'_> {
             let (_, end) = self.bounds_of(*stream)?;
             if *partition != 0 || *offset > end {
                 return Ok(Err(LogError::Refused(format!(
-                    "position {offset} of {} partition {partition}: the end is {end} of partition 0",
+                    "position {offset} of {}/{partition}: the end is {end} of partition 0",
                     stream.topic()
                 ))));
             }

@@ -11,8 +11,11 @@ use redb::{
 use std::io::ErrorKind;
 use std::sync::{PoisonError, RwLock};
 
-/// `(stream, offset)` → `(key, headers as JSON, payload)`.
-pub(super) const RECORDS: TableDefinition<'_, (u8, u64), (&str, &[u8], &[u8])> =
+/// A stored record: `(key, headers as JSON, payload)`.
+pub(super) type Stored<'a> = (&'a str, &'a [u8], &'a [u8]);
+
+/// `(stream, offset)` → record.
+pub(super) const RECORDS: TableDefinition<'_, (u8, u64), Stored<'_>> =
     TableDefinition::new("records");
 /// Stream → `(first kept offset, next offset)`.
 pub(super) const BOUNDS: TableDefinition<'_, u8, (u64, u64)> = TableDefinition::new("bounds");
