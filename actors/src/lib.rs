@@ -1,8 +1,38 @@
 //! What the Regrade service says and does.
 //!
-//! Reading order: [`types`] (the words), [`ports`] (the sockets), `episode` (one query from top to
-//! bottom), then the six actors, then `service` (who supervises whom).
+//! Reading order: [`types`] (the words), [`ports`] (the sockets), [`episode`] (one query from top to
+//! bottom), then the six actors, then [`service`] (who supervises whom).
+//!
+//! ```text
+//! answer ─► service (door) ─► episode ─► retriever ─► reranker ─► generator ─► log (episodes)
+//!                                                       ▲ swap
+//! log (episodes, feedback) ─► judge ─► log (rewards)    │
+//! log (episodes, rewards) ─► replay_buffer ─► learner ──┴► snapshots, log (policies)
+//! log (policies) ─► policy_follower ─► reranker
+//! ```
+//! No actor imports another: requests between them are closures handed in `Args`, made by `service`.
 
+mod bounds;
+mod tail;
+
+pub mod clock;
 pub mod compute;
+pub mod episode;
+#[cfg(feature = "fakes")]
+pub mod fakes;
+pub mod generator;
+pub mod intake;
+pub mod invariants;
+pub mod judge;
+pub mod learner;
+pub mod policy_follower;
 pub mod ports;
+pub mod recent_decisions;
+pub mod replay;
+pub mod replay_buffer;
+pub mod reranker;
+pub mod retriever;
+pub mod service;
+pub mod slot;
+pub mod telemetry;
 pub mod types;

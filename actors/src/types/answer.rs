@@ -1,6 +1,6 @@
 //! What the generator says, and what people and programs say about it later.
 
-use super::{DecisionId, DocumentId};
+use super::{DecisionId, Document, DocumentId, Gate, PolicyStamp, QueryId};
 use serde::{Deserialize, Serialize};
 
 /// The answer to one query.
@@ -45,5 +45,50 @@ pub struct Feedback {
     pub source: String,
     /// When it was given, milliseconds since the Unix epoch.
     #[serde(default)]
+    pub time_ms: u64,
+}
+
+/// One chosen document as the caller sees it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Ranked {
+    /// The document.
+    pub document: Document,
+    /// Its index among the candidates.
+    pub index: u32,
+    /// The policy's score (a logit); comparable within one decision.
+    pub score: f32,
+}
+
+/// A query answered or reranked, and logged.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Served {
+    /// The query.
+    pub query_id: QueryId,
+    /// The decision; feedback refers to it.
+    pub decision_id: DecisionId,
+    /// The answer; `None` on the rerank-only path.
+    pub answer: Option<Answer>,
+    /// The chosen documents, in order.
+    pub documents: Vec<Ranked>,
+    /// Whether documents were fetched at all.
+    pub gate: Gate,
+    /// Which weights decided.
+    pub policy: PolicyStamp,
+    /// From admission to the answer, milliseconds.
+    pub duration_ms: u64,
+}
+
+/// The record in `regrade.answers`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AnswerRecord {
+    /// Schema of this record.
+    pub schema: u32,
+    /// The query.
+    pub query_id: QueryId,
+    /// What was served, if anything was.
+    pub served: Option<Served>,
+    /// Why nothing was, if so.
+    pub error: Option<String>,
+    /// When, milliseconds since the Unix epoch.
     pub time_ms: u64,
 }

@@ -12,6 +12,8 @@ pub enum Outcome {
         /// The answer.
         answer: Answer,
     },
+    /// The caller has an order of its own candidates; nothing was generated.
+    Reranked,
     /// The user has an error that names the stage.
     Failed {
         /// Where: `retrieve`, `decide`, `generate`.

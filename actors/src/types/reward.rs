@@ -77,7 +77,7 @@ pub struct RewardRecord {
 /// A judged episode: what the replay buffer keeps and the learner trains on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Sample {
-    /// The episode; it has a decision and an answer.
+    /// The episode; it has a decision, and an answer unless it was only reranked.
     pub episode: Episode,
     /// Its reward.
     pub reward: Reward,

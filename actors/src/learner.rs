@@ -1,0 +1,415 @@
+//! The learner: asks for a batch on a schedule, trains on its own thread, publishes what passes.
+//!
+//! Floor 2. Knows no buffer and no reranker, only the requests handed in `Args`. The actor stays
+//! responsive while it trains; whatever goes wrong there is an outcome, and old weights serve on.
+
+mod update;
+
+use crate::bounds::all_at_least_one;
+use crate::clock::Clock;
+use crate::compute::ComputeMode;
+use crate::ports::{self, Batch, EventLog, Examination, LearnError, LearnReport, SnapshotStore};
+use crate::slot::Request;
+use crate::telemetry;
+use crate::types::{PolicySnapshot, PolicyStamp, PolicyVersion};
+use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::time::Instant;
+use update::Trainer;
+
+/// Bounds of the learner.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// An update is due this long after the last if there is any new reward, milliseconds; 0: never.
+    pub interval_ms: u64,
+    /// An update is due once so many rewards are new; 0: never.
+    pub min_new_rewards: u64,
+    /// How often the schedule is looked at, milliseconds, ≥ 1.
+    pub tick_ms: u64,
+    /// Most samples to train on, ≥ 1.
+    pub train_max: usize,
+    /// Most held-out samples.
+    pub holdout_max: usize,
+    /// Longest training, and longest examination, milliseconds, ≥ 1.
+    pub deadline_ms: u64,
+    /// Longest request to another actor or store while publishing, milliseconds, ≥ 1.
+    pub publish_deadline_ms: u64,
+    /// Pause after a failed start, milliseconds, ≥ 1; doubled each time.
+    pub backoff_ms: u64,
+    /// Longest pause, milliseconds, ≥ 1.
+    pub backoff_max_ms: u64,
+    /// Records of `regrade.policies` read at the start, ≥ 1.
+    pub policies_max: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            interval_ms: 60_000,
+            min_new_rewards: 64,
+            tick_ms: 500,
+            train_max: 2_048,
+            holdout_max: 512,
+            deadline_ms: 600_000,
+            publish_deadline_ms: 30_000,
+            backoff_ms: 200,
+            backoff_max_ms: 30_000,
+            policies_max: 100_000,
+        }
+    }
+}
+
+impl Config {
+    /// Checks every value, naming the first field that is wrong.
+    pub fn validate(&self) -> Result<(), String> {
+        all_at_least_one(&[
+            ("tick_ms", self.tick_ms),
+            ("train_max", self.train_max as u64),
+            ("deadline_ms", self.deadline_ms),
+            ("publish_deadline_ms", self.publish_deadline_ms),
+            ("backoff_ms", self.backoff_ms),
+            ("backoff_max_ms", self.backoff_max_ms),
+            ("policies_max", self.policies_max as u64),
+        ])
+    }
+}
+
+/// Makes a learner; called at each start and after a panic, on the compute thread.
+pub type LearnerFactory =
+    Arc<dyn Fn() -> Result<Box<dyn ports::Learner>, LearnError> + Send + Sync>;
+
+/// Why serving did not take new weights.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SwapFailure {
+    /// The weights do not fit: they must not be published.
+    #[error("{0}")]
+    Refused(String),
+    /// Serving could not be asked; it follows the published record later.
+    #[error("{0}")]
+    Unavailable(String),
+}
+
+/// How an update ended.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "outcome", rename_all = "snake_case")]
+pub enum UpdateOutcome {
+    /// The candidate serves.
+    Promoted {
+        /// Its version.
+        version: PolicyVersion,
+        /// What training did.
+        report: LearnReport,
+        /// What the gate found.
+        examination: Examination,
+    },
+    /// The gate (or the reranker) refused the candidate.
+    Rejected {
+        /// Its version.
+        version: PolicyVersion,
+        /// Why.
+        reason: String,
+        /// What training did.
+        report: LearnReport,
+        /// What the gate found.
+        examination: Examination,
+    },
+    /// There was not enough to learn from.
+    TooLittle {
+        /// What lacked.
+        reason: String,
+    },
+    /// No candidate, or one that could not be published.
+    Failed {
+        /// Where: `sample`, `train`, `examine`, `publish`.
+        stage: String,
+        /// Why.
+        reason: String,
+    },
+    /// The learner panicked and was made anew.
+    Panicked {
+        /// What it said.
+        reason: String,
+    },
+}
+
+impl UpdateOutcome {
+    /// The word under which it is counted.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Promoted { .. } => "promoted",
+            Self::Rejected { .. } => "rejected",
+            Self::TooLittle { .. } => "too_little",
+            Self::Failed { .. } => "failed",
+            Self::Panicked { .. } => "panicked",
+        }
+    }
+}
+
+/// What the learner understands.
+pub enum Message {
+    /// Looks at the schedule (sent by itself).
+    Tick,
+    /// The learner is ready with its champion, or why not (sent by itself).
+    #[doc(hidden)]
+    Loaded(LoadedBox),
+    /// How many rewards the buffer took in so far (sent by itself).
+    Fresh(Option<u64>),
+    /// An update is over (sent by itself).
+    #[doc(hidden)]
+    Updated(UpdatedBox),
+    /// Forces an update; replies with its outcome.
+    Trigger(RpcReplyPort<UpdateOutcome>),
+    /// Asks for the counters.
+    Observe(RpcReplyPort<Observed>),
+}
+
+#[doc(hidden)]
+pub struct LoadedBox(Result<Trainer, String>);
+#[doc(hidden)]
+pub struct UpdatedBox(Box<(Trainer, UpdateOutcome)>);
+
+/// What the actor is made of.
+#[derive(Clone)]
+pub struct Args {
+    /// Makes the learner.
+    pub factory: LearnerFactory,
+    /// Where training runs.
+    pub compute: ComputeMode,
+    /// Where decisions about policies are recorded.
+    pub log: Arc<dyn EventLog>,
+    /// Where weights go.
+    pub snapshots: Arc<dyn SnapshotStore>,
+    /// Draws a batch: `(train_max, holdout_max, deadline)`.
+    pub sample: Request<(usize, usize, Instant), Result<Batch, String>>,
+    /// Asks how many rewards the buffer has taken in.
+    pub fresh: Request<Instant, Option<u64>>,
+    /// Asks serving to swap; absent where nothing is served.
+    pub swap: Option<Request<(Arc<PolicySnapshot>, Instant), Result<(), SwapFailure>>>,
+    /// Told of a promotion where nothing is served.
+    pub serving: watch::Sender<PolicyStamp>,
+    /// Name of this process.
+    pub node: String,
+    /// Stamps.
+    pub clock: Clock,
+    /// Bounds.
+    pub config: Config,
+}
+
+/// Counters since the last start.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Observed {
+    /// Whether the learner stands ready with its champion.
+    pub is_loaded: bool,
+    /// Whether an update runs.
+    pub is_updating: bool,
+    /// The start of the next update.
+    pub champion: PolicyVersion,
+    /// Updates over.
+    pub updates: u64,
+    /// Candidates that serve.
+    pub promoted: u64,
+    /// Candidates refused.
+    pub rejected: u64,
+    /// Updates without a candidate.
+    pub failed: u64,
+    /// Samples trained on.
+    pub trained_samples: u64,
+    /// How the last update ended.
+    pub last_outcome: Option<UpdateOutcome>,
+}
+
+/// Most callers that may wait for one forced update.
+const TRIGGERS_MAX: usize = 64;
+
+/// The actor.
+pub struct Learner;
+
+#[doc(hidden)]
+pub struct State {
+    args: Args,
+    trainer: Option<Trainer>,
+    task: Option<crate::tail::Task>,
+    load_failures: u32,
+    rewards_seen: u64,
+    last_update: Instant,
+    triggers: Vec<RpcReplyPort<UpdateOutcome>>,
+    counters: Observed,
+}
+
+impl Actor for Learner {
+    type Msg = Message;
+    type State = State;
+    type Arguments = Args;
+
+    async fn pre_start(
+        &self,
+        myself: ActorRef<Message>,
+        args: Args,
+    ) -> Result<State, ActorProcessingErr> {
+        let mut state = State {
+            args,
+            trainer: None,
+            task: None,
+            load_failures: 0,
+            rewards_seen: 0,
+            last_update: Instant::now(),
+            triggers: Vec::new(),
+            counters: Observed::default(),
+        };
+        state.load(&myself, Duration::ZERO);
+        let tick = Duration::from_millis(state.args.config.tick_ms);
+        myself.send_interval(tick, || Message::Tick);
+        Ok(state)
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<Message>,
+        message: Message,
+        state: &mut State,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            Message::Tick => state.tick(&myself),
+            Message::Loaded(loaded) => state.loaded(&myself, loaded.0),
+            Message::Fresh(inserted) => state.fresh(&myself, inserted),
+            Message::Updated(over) => state.updated(&myself, *over.0),
+            Message::Trigger(reply) => state.trigger(&myself, reply),
+            Message::Observe(reply) => state.observe(reply),
+        }
+        Ok(())
+    }
+}
+
+impl State {
+    fn load(&mut self, myself: &ActorRef<Message>, delay: Duration) {
+        let (args, myself) = (self.args.clone(), myself.clone());
+        self.task = Some(crate::tail::Task::spawn(async move {
+            tokio::time::sleep(delay).await;
+            let loaded = Trainer::load(args).await;
+            let _ = myself.send_message(Message::Loaded(LoadedBox(loaded)));
+        }));
+    }
+
+    fn loaded(&mut self, myself: &ActorRef<Message>, loaded: Result<Trainer, String>) {
+        match loaded {
+            Ok(trainer) => {
+                self.load_failures = 0;
+                self.counters.is_loaded = true;
+                self.counters.champion = trainer.champion_version();
+                self.trainer = Some(trainer);
+                if !self.triggers.is_empty() {
+                    self.update(myself);
+                }
+            }
+            Err(reason) => {
+                self.load_failures = self.load_failures.saturating_add(1);
+                let (base, max) = (self.args.config.backoff_ms, self.args.config.backoff_max_ms);
+                let (base, max) = (Duration::from_millis(base), Duration::from_millis(max));
+                let delay = crate::tail::backoff(self.load_failures, base, max);
+                tracing::warn!(reason, ?delay, "learner cannot start, trying again");
+                self.load(myself, delay);
+            }
+        }
+    }
+
+    fn tick(&mut self, myself: &ActorRef<Message>) {
+        if self.trainer.is_none() {
+            return;
+        }
+        let (fresh, myself) = (Arc::clone(&self.args.fresh), myself.clone());
+        let deadline = Instant::now() + Duration::from_millis(self.args.config.tick_ms);
+        ractor::concurrency::spawn(async move {
+            let _ = myself.send_message(Message::Fresh(fresh(deadline).await));
+        });
+    }
+
+    fn fresh(&mut self, myself: &ActorRef<Message>, inserted: Option<u64>) {
+        let Some(inserted) = inserted else { return };
+        // A rebuilt buffer counts from the start again.
+        self.rewards_seen = self.rewards_seen.min(inserted);
+        let new = inserted - self.rewards_seen;
+        let config = self.args.config;
+        let by_count = config.min_new_rewards > 0 && new >= config.min_new_rewards;
+        let interval = Duration::from_millis(config.interval_ms);
+        let by_time =
+            config.interval_ms > 0 && new > 0 && self.last_update.elapsed() >= interval;
+        if self.trainer.is_some() && (by_count || by_time) {
+            self.rewards_seen = inserted;
+            self.update(myself);
+        }
+    }
+
+    fn trigger(&mut self, myself: &ActorRef<Message>, reply: RpcReplyPort<UpdateOutcome>) {
+        if self.triggers.len() >= TRIGGERS_MAX {
+            let (stage, reason) = ("sample".to_owned(), "too many callers wait".to_owned());
+            let _ = reply.send(UpdateOutcome::Failed { stage, reason });
+            return;
+        }
+        self.triggers.push(reply);
+        self.update(myself);
+    }
+
+    /// Starts an update unless one runs (or the learner is not ready): then its end decides.
+    fn update(&mut self, myself: &ActorRef<Message>) {
+        let Some(mut trainer) = self.trainer.take() else { return };
+        self.counters.is_updating = true;
+        let (args, myself) = (self.args.clone(), myself.clone());
+        self.task = Some(crate::tail::Task::spawn(async move {
+            let outcome = trainer.update(&args).await;
+            let over = UpdatedBox(Box::new((trainer, outcome)));
+            let _ = myself.send_message(Message::Updated(over));
+        }));
+    }
+
+    fn updated(&mut self, myself: &ActorRef<Message>, over: (Trainer, UpdateOutcome)) {
+        let (trainer, outcome) = over;
+        self.last_update = Instant::now();
+        self.counters.is_updating = false;
+        self.counters.updates += 1;
+        self.counters.champion = trainer.champion_version();
+        telemetry::count(telemetry::UPDATES, "outcome", outcome.word());
+        match &outcome {
+            UpdateOutcome::Promoted { version, report, examination } => {
+                self.counters.promoted += 1;
+                self.trained(report);
+                tracing::info!(%version, reason = examination.reason, "candidate promoted");
+            }
+            UpdateOutcome::Rejected { version, reason, report, .. } => {
+                self.counters.rejected += 1;
+                self.trained(report);
+                tracing::info!(%version, reason, "candidate rejected");
+            }
+            other => {
+                self.counters.failed += 1;
+                tracing::warn!(outcome = ?other, "update gave no candidate");
+            }
+        }
+        for reply in self.triggers.drain(..) {
+            // Whoever asked may have stopped waiting.
+            let _ = reply.send(outcome.clone());
+        }
+        let is_lost = matches!(outcome, UpdateOutcome::Panicked { .. });
+        self.counters.last_outcome = Some(outcome);
+        if is_lost {
+            self.counters.is_loaded = false;
+            self.load(myself, Duration::from_millis(self.args.config.backoff_ms));
+        } else {
+            self.trainer = Some(trainer);
+        }
+    }
+
+    fn trained(&mut self, report: &LearnReport) {
+        self.counters.trained_samples += report.samples;
+        telemetry::level(telemetry::LEARNER_LOSS, report.loss);
+        telemetry::level(telemetry::LEARNER_KL, report.kl);
+        telemetry::level(telemetry::LEARNER_CLIP, report.clip_fraction);
+    }
+
+    fn observe(&self, reply: RpcReplyPort<Observed>) {
+        let _ = reply.send(self.counters.clone());
+    }
+}

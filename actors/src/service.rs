@@ -1,0 +1,414 @@
+//! The whole service behind one handle: the supervision tree, the one door, readiness and drain.
+//!
+//! Floor 4. Knows the actors and the ports, no adapter, no wire and no file.
+
+mod children;
+mod config;
+mod core;
+mod door;
+mod supervisor;
+
+pub use crate::episode::Failure;
+use crate::clock::Clock;
+pub use crate::learner::{LearnerFactory, UpdateOutcome};
+use crate::ports::{EventLog, Generator, Judge, LogError, SearchIndex, SnapshotStore, Stream};
+pub use crate::reranker::PolicyFactory;
+use crate::slot::{Slot, SlotError};
+use crate::tail::record;
+pub use crate::types::{Ranked, Served};
+use crate::types::{
+    DecisionId, Exploration, Feedback, PolicyStamp, Query, SelectionLimits,
+};
+use crate::{
+    generator, intake, judge, learner, policy_follower, recent_decisions, replay_buffer, reranker,
+    retriever,
+};
+pub use config::{AdmissionConfig, Roles, ServiceConfig, SupervisionConfig};
+use self::core::Core;
+pub use door::DoorObserved;
+use ractor::{Actor, ActorRef, RpcReplyPort};
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use std::time::Duration;
+pub use supervisor::{ChildState, ChildStatus};
+use tokio::time::{Instant, timeout};
+
+/// Everything outside the actors, handed in by the wiring.
+#[derive(Clone)]
+pub struct Ports {
+    /// Where documents are found.
+    pub index: Arc<dyn SearchIndex>,
+    /// What answers.
+    pub generator: Arc<dyn Generator>,
+    /// What judges.
+    pub judge: Arc<dyn Judge>,
+    /// The only memory.
+    pub log: Arc<dyn EventLog>,
+    /// Where weights are kept.
+    pub snapshots: Arc<dyn SnapshotStore>,
+    /// Makes a serving policy; called again after a crash.
+    pub policy: PolicyFactory,
+    /// Makes a learner; called again after a crash.
+    pub learner: LearnerFactory,
+    /// Stamps of records; `Clock::System` in production.
+    pub clock: Clock,
+}
+
+/// What one caller asks for beyond the configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Overrides {
+    /// Limits of the selection.
+    pub limits: Option<SelectionLimits>,
+    /// How to draw.
+    pub exploration: Option<Exploration>,
+    /// Documents asked of the index.
+    pub top_n: Option<usize>,
+}
+
+/// Why there is no answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ServiceError {
+    /// The door (or a stage) is full; try later.
+    #[error("service is overloaded, try again later")]
+    Overloaded,
+    /// The service is draining, or does not run the role asked for.
+    #[error("not serving: {0}")]
+    NotServing(String),
+    /// The request itself is wrong; no retry helps.
+    #[error("{0}")]
+    Refused(String),
+    /// A stage failed.
+    #[error("{stage} failed: {reason}")]
+    Failed {
+        /// `retrieve`, `decide`, `generate`, `log` or `episode`.
+        stage: &'static str,
+        /// Why.
+        reason: String,
+        /// Whether time ran out.
+        timed_out: bool,
+    },
+}
+
+impl ServiceError {
+    /// A stable word for the kind of error.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Overloaded => "overloaded",
+            Self::NotServing(_) => "not_serving",
+            Self::Refused(_) => "refused",
+            Self::Failed { timed_out: true, .. } => "timed_out",
+            Self::Failed { .. } => "failed",
+        }
+    }
+}
+
+impl From<Failure> for ServiceError {
+    fn from(failure: Failure) -> Self {
+        let Failure { stage, reason, timed_out, is_refused, is_overloaded } = failure;
+        if is_overloaded {
+            Self::Overloaded
+        } else if is_refused {
+            Self::Refused(reason)
+        } else {
+            Self::Failed { stage, reason, timed_out }
+        }
+    }
+}
+
+/// Why feedback was not taken.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum FeedbackError {
+    /// No such decision, or it was made too long ago.
+    #[error("decision `{0}` is not known")]
+    UnknownDecision(DecisionId),
+    /// The feedback itself is wrong.
+    #[error("{0}")]
+    Refused(String),
+    /// It cannot be written now; try later.
+    #[error("feedback cannot be taken now: {0}")]
+    Unavailable(String),
+}
+
+/// Why a service did not start.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StartError {
+    /// A value of the configuration is out of range.
+    #[error("configuration: {0}")]
+    Config(String),
+    /// A child did not start.
+    #[error("cannot start the supervision tree: {0}")]
+    Children(String),
+}
+
+/// Whether the service may be sent traffic.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Readiness {
+    /// Whether it may.
+    pub ready: bool,
+    /// Why not; empty when ready.
+    pub reasons: Vec<String>,
+}
+
+/// How a drain ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Drained {
+    /// Whether everything came to its end within the deadline.
+    pub clean: bool,
+    /// Queries that were still in flight.
+    pub abandoned: u64,
+    /// Whether the judge had read and written everything (true where it is not run).
+    pub judge_flushed: bool,
+}
+
+/// Counters of everything; `None` for what is not run here or does not reply.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Observed {
+    /// The door.
+    pub door: DoorObserved,
+    /// Which weights serve.
+    pub policy: PolicyStamp,
+    /// The children.
+    pub children: Vec<ChildStatus>,
+    /// The retriever.
+    pub retriever: Option<retriever::Observed>,
+    /// The reranker.
+    pub reranker: Option<reranker::Observed>,
+    /// The generator.
+    pub generator: Option<generator::Observed>,
+    /// The judge.
+    pub judge: Option<judge::Observed>,
+    /// The replay buffer.
+    pub replay_buffer: Option<replay_buffer::Observed>,
+    /// The learner.
+    pub learner: Option<learner::Observed>,
+    /// The policy follower.
+    pub policy_follower: Option<policy_follower::Observed>,
+    /// The memory of decisions.
+    pub recent_decisions: Option<recent_decisions::Observed>,
+    /// The intake.
+    pub intake: Option<intake::Observed>,
+}
+
+/// Longest wait for one actor's counters or probe.
+const OBSERVE_DEADLINE: Duration = Duration::from_secs(2);
+
+/// Starts services.
+pub struct Service;
+
+impl Service {
+    /// Checks the configuration and starts the children of its roles.
+    pub async fn start(ports: Ports, config: ServiceConfig) -> Result<ServiceHandle, StartError> {
+        config.validate().map_err(StartError::Config)?;
+        let core = Arc::new(Core::new(ports, config));
+        let args = supervisor::Args {
+            children: children::of(&core),
+            seed: core.seed,
+            config: core.config.supervision,
+        };
+        let spawned = supervisor::Supervisor::spawn(None, supervisor::Supervisor, args).await;
+        let (supervisor, _) = spawned.map_err(|error| StartError::Children(error.to_string()))?;
+        Ok(ServiceHandle(Arc::new(Inner { core, supervisor })))
+    }
+}
+
+struct Inner {
+    core: Arc<Core>,
+    supervisor: ActorRef<supervisor::Message>,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.supervisor.stop(None);
+    }
+}
+
+/// A running service. Cheap to clone; it stops when the last clone is dropped (prefer `drain`).
+#[derive(Clone)]
+pub struct ServiceHandle(Arc<Inner>);
+
+impl ServiceHandle {
+    /// Answers a query. Dropping the future abandons the reply, not the query.
+    pub async fn answer(&self, query: Query, ask: Overrides) -> Result<Served, ServiceError> {
+        Arc::clone(&self.0.core).serve(query, ask, false).await
+    }
+
+    /// Orders the query's own candidates; nothing is retrieved or generated.
+    pub async fn rerank(&self, query: Query, ask: Overrides) -> Result<Served, ServiceError> {
+        Arc::clone(&self.0.core).serve(query, ask, true).await
+    }
+
+    /// Takes feedback on a recent decision; it is durable when this returns its id.
+    pub async fn feedback(&self, mut feedback: Feedback) -> Result<String, FeedbackError> {
+        let core = &self.0.core;
+        if feedback.value.is_some_and(|value| !(0.0..=1.0).contains(&value)) {
+            return Err(FeedbackError::Refused("value: must lie in [0, 1]".to_owned()));
+        }
+        if feedback.value.is_none() && feedback.references.is_empty() {
+            let reason = "value or references: at least one must be given".to_owned();
+            return Err(FeedbackError::Refused(reason));
+        }
+        let wait = Duration::from_millis(core.config.recent_decisions.deadline_ms);
+        let id = &feedback.decision_id;
+        let build = |reply| recent_decisions::Message::Knows(id.clone(), reply);
+        match core.context.decisions.call(build, Instant::now() + wait).await {
+            Ok(recent_decisions::Known::Yes) => {}
+            Ok(recent_decisions::Known::No) => {
+                return Err(FeedbackError::UnknownDecision(feedback.decision_id));
+            }
+            Ok(recent_decisions::Known::NotYet) => {
+                return Err(FeedbackError::Unavailable("the log is still being read".to_owned()));
+            }
+            Err(error) => return Err(FeedbackError::Unavailable(error.to_string())),
+        }
+        if feedback.id.is_empty() {
+            feedback.id = core.draw_id("f");
+        }
+        if feedback.time_ms == 0 {
+            feedback.time_ms = core.ports.clock.now_ms();
+        }
+        self.append_feedback(&feedback).await.map_err(|error| match error {
+            LogError::Refused(reason) => FeedbackError::Refused(reason),
+            error => FeedbackError::Unavailable(error.to_string()),
+        })?;
+        Ok(feedback.id)
+    }
+
+    async fn append_feedback(&self, feedback: &Feedback) -> Result<(), LogError> {
+        let core = &self.0.core;
+        let key = feedback.decision_id.as_str();
+        let new = record(key, (&feedback.id, Stream::Feedback.topic()), feedback)?;
+        let wait = Duration::from_millis(core.config.episode.log_deadline_ms);
+        match timeout(wait, core.ports.log.append(Stream::Feedback, vec![new])).await {
+            Ok(appended) => appended.map(|_| ()),
+            Err(_) => Err(LogError::Unavailable("no reply within the deadline".to_owned())),
+        }
+    }
+
+    /// Counters of everything that runs here.
+    pub async fn observe(&self) -> Observed {
+        let core = &self.0.core;
+        let context = &core.context;
+        Observed {
+            door: core.door.observe(),
+            policy: self.policy(),
+            children: self.children().await,
+            retriever: ask(&context.retriever, retriever::Message::Observe).await,
+            reranker: ask(&context.reranker, reranker::Message::Observe).await,
+            generator: ask(&context.generator, generator::Message::Observe).await,
+            judge: ask(&core.judge, judge::Message::Observe).await,
+            replay_buffer: ask(&core.replay_buffer, replay_buffer::Message::Observe).await,
+            learner: ask(&core.learner, learner::Message::Observe).await,
+            policy_follower: ask(&core.policy_follower, policy_follower::Message::Observe).await,
+            recent_decisions: ask(&context.decisions, recent_decisions::Message::Observe).await,
+            intake: ask(&core.intake, intake::Message::Observe).await,
+        }
+    }
+
+    /// Whether all children are up, the last champion serves, and a forward pass succeeds.
+    pub async fn ready(&self) -> Readiness {
+        let core = &self.0.core;
+        let mut reasons = Vec::new();
+        let children = self.children().await;
+        if children.is_empty() {
+            reasons.push("the supervisor does not reply".to_owned());
+        }
+        for child in children.iter().filter(|child| child.state != ChildState::Up) {
+            reasons.push(match &child.state {
+                ChildState::GivenUp { reason } => format!("{} is down: {reason}", child.name),
+                _ => format!("{} is not up", child.name),
+            });
+        }
+        if core.config.roles.serve {
+            match ask(&core.policy_follower, policy_follower::Message::Observe).await {
+                Some(observed) if observed.is_caught_up => {}
+                _ => reasons.push("the last champion does not serve yet".to_owned()),
+            }
+            let deadline = Instant::now() + OBSERVE_DEADLINE;
+            match core.context.reranker.call(reranker::Message::Probe, deadline).await {
+                Ok(Ok(_)) => {}
+                Ok(Err(error)) => reasons.push(format!("forward pass failed: {error}")),
+                Err(error) => reasons.push(format!("forward pass failed: {error}")),
+            }
+        }
+        Readiness { ready: reasons.is_empty(), reasons }
+    }
+
+    /// Which weights serve.
+    pub fn policy(&self) -> PolicyStamp {
+        self.0.core.serving.borrow().clone()
+    }
+
+    /// Forces an update and waits for its outcome.
+    pub async fn trigger_update(&self, wait: Duration) -> Result<UpdateOutcome, ServiceError> {
+        let learner = &self.0.core.learner;
+        let outcome = learner.call(learner::Message::Trigger, Instant::now() + wait).await;
+        outcome.map_err(|error| match error {
+            SlotError::Down(..) => ServiceError::NotServing(error.to_string()),
+            error => ServiceError::Failed {
+                stage: "learn",
+                timed_out: matches!(error, SlotError::Deadline(_)),
+                reason: error.to_string(),
+            },
+        })
+    }
+
+    /// Stops admitting, finishes what is in flight, lets the judge flush, stops the children in
+    /// order. What is not over after `wait` is abandoned to the log.
+    pub async fn drain(&self, wait: Duration) -> Drained {
+        let deadline = Instant::now() + wait;
+        let core = &self.0.core;
+        let left = || deadline.saturating_duration_since(Instant::now());
+        let mut clean = self.stop("intake", left()).await;
+        core.door.close();
+        clean &= core.door.emptied(left()).await;
+        let abandoned = core.door.observe().in_flight;
+        clean &= self.stop("learner", left()).await;
+        let judge_flushed = !core.config.roles.judge
+            || core.judge.call(judge::Message::Flush, deadline).await.is_ok();
+        for name in [
+            "judge",
+            "replay_buffer",
+            "policy_follower",
+            "recent_decisions",
+            "generator",
+            "reranker",
+            "retriever",
+        ] {
+            clean &= self.stop(name, left()).await;
+        }
+        self.0.supervisor.stop(None);
+        Drained { clean: clean && judge_flushed && abandoned == 0, abandoned, judge_flushed }
+    }
+
+    async fn stop(&self, name: &'static str, wait: Duration) -> bool {
+        let (reply, gone) = tokio::sync::oneshot::channel();
+        let message = supervisor::Message::Stop(name, RpcReplyPort::from(reply));
+        self.0.supervisor.send_message(message).is_ok()
+            && matches!(timeout(wait, gone).await, Ok(Ok(())))
+    }
+
+    async fn children(&self) -> Vec<ChildStatus> {
+        let (reply, status) = tokio::sync::oneshot::channel();
+        let message = supervisor::Message::Status(RpcReplyPort::from(reply));
+        if self.0.supervisor.send_message(message).is_err() {
+            return Vec::new();
+        }
+        timeout(OBSERVE_DEADLINE, status).await.ok().and_then(Result::ok).unwrap_or_default()
+    }
+
+    /// Kills a child by its name, as a fault would: for tests and simulations.
+    #[cfg(feature = "fakes")]
+    pub fn kill_child(&self, name: &str) {
+        // A supervisor that is gone has no children to kill.
+        let _ = self.0.supervisor.send_message(supervisor::Message::Kill(name.to_owned()));
+    }
+}
+
+async fn ask<M, T>(slot: &Slot<M>, build: fn(RpcReplyPort<T>) -> M) -> Option<T>
+where
+    M: ractor::Message,
+    T: Send + 'static,
+{
+    slot.call(build, Instant::now() + OBSERVE_DEADLINE).await.ok()
+}

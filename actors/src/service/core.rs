@@ -1,0 +1,153 @@
+//! What the children and the handle share: the addresses, the door, and how a query is let in.
+
+use super::config::{validate_exploration, validate_limits};
+use super::door::Door;
+use super::{Overrides, Ports, ServiceConfig, ServiceError};
+use crate::bounds::entropy_seed;
+use crate::episode::{self, Context, Failure, Request};
+use crate::slot::Slot;
+use crate::types::{DecisionId, PolicyStamp, Query, QueryId, Served, next_id};
+use crate::{
+    generator, intake, judge, learner, policy_follower, recent_decisions, replay_buffer, reranker,
+    retriever,
+};
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::watch;
+
+pub(super) struct Core {
+    pub(super) config: ServiceConfig,
+    pub(super) seed: u64,
+    pub(super) ports: Ports,
+    pub(super) door: Arc<Door>,
+    pub(super) context: Context,
+    pub(super) serving: watch::Sender<PolicyStamp>,
+    pub(super) judge: Slot<judge::Message>,
+    pub(super) replay_buffer: Slot<replay_buffer::Message>,
+    pub(super) learner: Slot<learner::Message>,
+    pub(super) policy_follower: Slot<policy_follower::Message>,
+    pub(super) intake: Slot<intake::Message>,
+    rng: Mutex<StdRng>,
+}
+
+impl Core {
+    pub(super) fn new(ports: Ports, config: ServiceConfig) -> Self {
+        let seed = config.seed.unwrap_or_else(entropy_seed);
+        let attempts = config.episode.attempts_max;
+        let serving = watch::channel(PolicyStamp::default()).0;
+        let millis = Duration::from_millis;
+        let context = Context {
+            retriever: slot::<retriever::Message>("retriever", attempts, config.roles.serve),
+            reranker: slot::<reranker::Message>("reranker", attempts, config.roles.serve),
+            generator: slot::<generator::Message>("generator", attempts, config.roles.serve),
+            decisions: slot::<recent_decisions::Message>(
+                "recent_decisions",
+                attempts,
+                config.roles.serve,
+            ),
+            log: Arc::clone(&ports.log),
+            serving: serving.subscribe(),
+            clock: ports.clock,
+            config: config.episode,
+            decide_deadline: millis(config.reranker.deadline_ms),
+            retrieve_deadline: millis(config.retriever.deadline_ms.saturating_mul(2)),
+            generate_deadline: millis(config.generator.deadline_ms.saturating_mul(2)),
+        };
+        let has_intake = config.roles.serve && config.intake.enabled;
+        Self {
+            seed,
+            door: Arc::new(Door::new(config.admission)),
+            context,
+            serving,
+            judge: slot("judge", attempts, config.roles.judge),
+            replay_buffer: slot("replay_buffer", attempts, config.roles.learn),
+            learner: slot("learner", attempts, config.roles.learn),
+            policy_follower: slot("policy_follower", attempts, config.roles.serve),
+            intake: slot("intake", attempts, has_intake),
+            rng: Mutex::new(StdRng::seed_from_u64(seed)),
+            ports,
+            config,
+        }
+    }
+
+    /// Lets one query in and serves it to its end, whether or not the caller waits.
+    pub(super) async fn serve(
+        self: Arc<Self>,
+        query: Query,
+        overrides: Overrides,
+        is_rerank: bool,
+    ) -> Result<Served, ServiceError> {
+        if !self.config.roles.serve {
+            let reason = "this process does not run the role serve".to_owned();
+            return Err(self.door.refuse(ServiceError::NotServing(reason)));
+        }
+        let request = self
+            .request(query, overrides, is_rerank)
+            .map_err(|reason| self.door.refuse(ServiceError::Refused(reason)))?;
+        let passage = self.door.enter().await?;
+        let core = Arc::clone(&self);
+        let episode = ractor::concurrency::spawn(async move {
+            let result = episode::run(&core.context, request).await;
+            passage.settle(&result);
+            result
+        });
+        match episode.await {
+            Ok(result) => result.map_err(ServiceError::from),
+            Err(_) => Err(Failure::of("episode", "it panicked".to_owned()).into()),
+        }
+    }
+
+    fn request(
+        &self,
+        mut query: Query,
+        overrides: Overrides,
+        is_rerank: bool,
+    ) -> Result<Request, String> {
+        let bounds = self.config.episode;
+        if query.text.trim().is_empty() {
+            return Err("query: must not be empty".to_owned());
+        }
+        if query.text.len() > bounds.query_bytes_max {
+            let (found, max) = (query.text.len(), bounds.query_bytes_max);
+            return Err(format!("query: {found} bytes, at most {max} are allowed"));
+        }
+        let given = query.candidates.as_ref().map(Vec::len);
+        if is_rerank && given.is_none_or(|n| n == 0) {
+            return Err("candidates: a rerank needs at least one".to_owned());
+        }
+        if given.is_some_and(|n| n > bounds.candidates_max) {
+            return Err(format!("candidates: at most {} are allowed", bounds.candidates_max));
+        }
+        let top_n = overrides.top_n.unwrap_or(self.config.top_n);
+        if top_n == 0 || top_n > bounds.candidates_max {
+            return Err(format!("top_n: {top_n} must lie in 1..={}", bounds.candidates_max));
+        }
+        let limits = overrides.limits.unwrap_or(self.config.limits);
+        validate_limits("limits", &limits)?;
+        let exploration = overrides.exploration.unwrap_or(self.config.exploration);
+        validate_exploration("exploration", &exploration)?;
+        if query.id.as_str().is_empty() {
+            query.id = QueryId(self.draw_id("q"));
+        }
+        if query.time_ms == 0 {
+            query.time_ms = self.ports.clock.now_ms();
+        }
+        let decision_id = DecisionId(self.draw_id("d"));
+        Ok(Request { query, decision_id, top_n, limits, exploration, is_rerank })
+    }
+
+    pub(super) fn draw_id(&self, prefix: &str) -> String {
+        let mut rng = self.rng.lock().unwrap_or_else(PoisonError::into_inner);
+        next_id(prefix, &mut *rng)
+    }
+}
+
+fn slot<M: ractor::Message>(name: &'static str, attempts: usize, is_run: bool) -> Slot<M> {
+    let slot = Slot::new(name, attempts);
+    if !is_run {
+        slot.set_down("it is not run in this process");
+    }
+    slot
+}

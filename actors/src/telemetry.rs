@@ -1,0 +1,112 @@
+//! Every metric of the service by name, and the functions that write a metric and its log line
+//! together.
+//!
+//! Floor 0. Labels are closed sets; never an id, never text of a query or document.
+
+use std::time::Duration;
+
+/// What a metric measures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Only rises.
+    Counter,
+    /// A level.
+    Gauge,
+    /// A distribution.
+    Histogram,
+}
+
+macro_rules! metrics_table {
+    ($($(#[$doc:meta])* $name:ident = $text:literal, $kind:ident, $help:literal;)*) => {
+        $(#[doc = $help] pub const $name: &str = $text;)*
+        /// All metrics: name, kind, help.
+        pub const METRICS: &[(&str, Kind, &str)] = &[$(($text, Kind::$kind, $help),)*];
+    };
+}
+
+metrics_table! {
+    EPISODES = "regrade_episode_requests_total", Counter, "Queries over, by outcome (answered, reranked, failed, overloaded, refused).";
+    EPISODE_SECONDS = "regrade_episode_duration_seconds", Histogram, "Time spent, by stage (retrieve, decide, generate, log, total).";
+    IN_FLIGHT = "regrade_episodes_in_flight", Gauge, "Queries being worked on.";
+    ACTOR_RESTARTS = "regrade_actor_restarts_total", Counter, "Restarts, by actor.";
+    ACTOR_DOWN = "regrade_actor_given_up", Gauge, "1 for an actor whose restart budget is spent.";
+    SWAPS = "regrade_policy_swaps_total", Counter, "Weight swaps, by outcome (ok, failed).";
+    SWAP_SECONDS = "regrade_policy_swap_duration_seconds", Histogram, "Time between the last decision of the old weights and readiness of the new.";
+    POLICY_VERSION = "regrade_policy_version", Gauge, "Version of the serving weights.";
+    DECIDE_BATCH = "regrade_reranker_batch_queries", Histogram, "Queries decided in one pass.";
+    GENERATOR_RETRIES = "regrade_generator_retries_total", Counter, "Generation attempts after the first.";
+    JUDGED = "regrade_judge_episodes_total", Counter, "Episodes at their end, by verdict (scored, abstained, expired, failed).";
+    JUDGE_RETRIES = "regrade_judge_retries_total", Counter, "Judge calls that failed and were repeated.";
+    FEEDBACK = "regrade_feedback_total", Counter, "Feedback seen, by fate (joined, late, orphan, duplicate).";
+    REWARD_VALUE = "regrade_reward_value", Histogram, "Total reward of scored episodes.";
+    JUDGE_PENDING = "regrade_judge_pending_episodes", Gauge, "Episodes waiting for a verdict.";
+    REPLAY_SAMPLES = "regrade_replay_samples", Gauge, "Judged episodes kept.";
+    REPLAY_DROPPED = "regrade_replay_dropped_total", Counter, "Judged episodes dropped, by reason.";
+    UPDATES = "regrade_learner_updates_total", Counter, "Updates, by outcome.";
+    LEARNER_LOSS = "regrade_learner_loss", Gauge, "Mean loss of the last update.";
+    LEARNER_KL = "regrade_learner_kl_nats", Gauge, "k3 estimate of KL to the reference, last update.";
+    LEARNER_CLIP = "regrade_learner_clip_fraction", Gauge, "Share of clipped ratios, last update.";
+    UPDATE_SECONDS = "regrade_learner_update_duration_seconds", Histogram, "Duration of one update with its examination.";
+    LOG_FAILURES = "regrade_log_failures_total", Counter, "Log operations that failed, by actor.";
+    DEADLETTERS = "regrade_deadletter_records_total", Counter, "Records that could not be read, by actor.";
+    INTAKE = "regrade_intake_queries_total", Counter, "Queries from the log, by fate (answered, failed, duplicate, broken).";
+}
+
+/// Counts one event of a closed set: `count(EPISODES, "outcome", "answered")`.
+pub fn count(metric: &'static str, label: &'static str, value: &'static str) {
+    metrics::counter!(metric, label => value).increment(1);
+}
+
+/// Sets a level.
+pub fn level(metric: &'static str, value: f64) {
+    metrics::gauge!(metric).set(value);
+}
+
+/// Records a duration under a stage.
+pub fn stage_took(stage: &'static str, took: Duration) {
+    metrics::histogram!(EPISODE_SECONDS, "stage" => stage).record(took.as_secs_f64());
+}
+
+/// Records a value of a distribution without labels.
+pub fn observe(metric: &'static str, value: f64) {
+    metrics::histogram!(metric).record(value);
+}
+
+/// An actor died and will be started again after `delay`.
+pub fn actor_restarts(actor: &'static str, reason: &str, restarts: usize, delay: Duration) {
+    count(ACTOR_RESTARTS, "actor", actor);
+    tracing::warn!(actor, reason, restarts, ?delay, "actor died, restarting");
+}
+
+/// An actor died once too often and stays down.
+pub fn actor_given_up(actor: &'static str, reason: &str) {
+    metrics::gauge!(ACTOR_DOWN, "actor" => actor).set(1.0);
+    tracing::error!(actor, reason, "actor stays down, restart budget is spent");
+}
+
+/// A log operation failed and will be repeated after `delay`.
+pub fn log_failed(actor: &'static str, error: &dyn std::error::Error, delay: Duration) {
+    count(LOG_FAILURES, "actor", actor);
+    tracing::warn!(actor, %error, ?delay, "event log failed, trying again");
+}
+
+/// A record could not be read and went to the dead letters.
+pub fn record_broken(actor: &'static str, origin: &str, reason: &str) {
+    count(DEADLETTERS, "actor", actor);
+    tracing::warn!(actor, origin, reason, "record is broken, moved to the dead letters");
+}
+
+/// New weights serve.
+pub fn policy_swapped(version: u64, took: Duration) {
+    count(SWAPS, "outcome", "ok");
+    observe(SWAP_SECONDS, took.as_secs_f64());
+    #[expect(clippy::cast_precision_loss, reason = "versions stay far below 2^52")]
+    level(POLICY_VERSION, version as f64);
+    tracing::info!(version, ?took, "policy swapped");
+}
+
+/// New weights were refused; the old ones serve on.
+pub fn policy_refused(version: u64, error: &dyn std::error::Error) {
+    count(SWAPS, "outcome", "failed");
+    tracing::warn!(version, %error, "policy swap refused, old weights serve on");
+}
