@@ -7,7 +7,7 @@ use super::bounded_cache::BoundedCache;
 use crate::rewards::{Blend, BlendError, Subject};
 use actors::ports::{Environment, EnvironmentError, Generator, Trial};
 use actors::types::{Answer, Document, Gate, Reward};
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -152,18 +152,18 @@ impl GeneratorEnvironment {
         })
     }
 
-    /// Waits for `work` from whatever thread the learner runs on.
-    fn wait<T>(&self, work: impl Future<Output = T>) -> T {
+    /// Waits for `work` from whatever thread the learner runs on; `None` where that cannot be done.
+    fn wait<T>(&self, work: impl Future<Output = T>) -> Option<T> {
         match Handle::try_current().map(|current| current.runtime_flavor()) {
             // The usual case: a compute thread, outside any runtime.
-            Err(_) => self.runtime.block_on(work),
+            Err(_) => Some(self.runtime.block_on(work)),
             Ok(RuntimeFlavor::MultiThread) => {
-                tokio::task::block_in_place(|| self.runtime.block_on(work))
+                Some(tokio::task::block_in_place(|| self.runtime.block_on(work)))
             }
-            // Inline in a simulation: the one thread may not wait for its own runtime, so the work
-            // is polled here. The generator must be inline too. Unconstrained, because the
+            // Inline in a simulation: the one thread cannot wait for its own runtime, so the
+            // generator must be inline too and answer at once. Unconstrained, because the
             // surrounding task's budget is not renewed in here.
-            Ok(_) => futures::executor::block_on(tokio::task::unconstrained(work)),
+            Ok(_) => tokio::task::unconstrained(work).now_or_never(),
         }
     }
 }
@@ -171,7 +171,11 @@ impl GeneratorEnvironment {
 impl Environment for GeneratorEnvironment {
     fn rewards(&self, trials: &[Trial]) -> Vec<Result<Reward, EnvironmentError>> {
         let keys: Vec<Key> = trials.iter().map(Key::of).collect();
-        let answers = self.wait(self.answers(trials, &keys));
+        let Some(answers) = self.wait(self.answers(trials, &keys)) else {
+            let reason = "on a single-threaded runtime the generator must run inline";
+            let unscored = |_| Err(EnvironmentError::Unscored(reason.to_owned()));
+            return trials.iter().map(unscored).collect();
+        };
         let reward = |(trial, key): (&Trial, &Key)| match answers.get(key) {
             Some(Ok(answer)) => self.score(trial, answer),
             Some(Err(reason)) => Err(EnvironmentError::Unscored(reason.clone())),
@@ -194,13 +198,16 @@ mod tests {
     #[derive(Default)]
     struct FirstText {
         calls: AtomicU64,
+        is_inline: bool,
     }
 
     #[async_trait]
     impl Generator for FirstText {
         async fn answer(&self, query: &Query, docs: &[Document]) -> Result<Answer, GenerateError> {
             self.calls.fetch_add(1, Ordering::SeqCst);
-            tokio::task::yield_now().await;
+            if !self.is_inline {
+                tokio::task::yield_now().await;
+            }
             if query.text == "down" {
                 return Err(GenerateError::Unavailable("no line".to_owned()));
             }
@@ -226,8 +233,8 @@ mod tests {
         GeneratorEnvironment::new(generator, Blend::default(), config, runtime).unwrap()
     }
 
-    fn check(runtime: Handle, run: impl FnOnce(&dyn Fn())) {
-        let generator = Arc::new(FirstText::default());
+    fn check(runtime: Handle, is_inline: bool) {
+        let generator = Arc::new(FirstText { is_inline, ..FirstText::default() });
         let environment = environment(&generator, runtime);
         let trials = [
             trial("q", "Paris", &["Paris", "Rome"]),
@@ -237,35 +244,42 @@ mod tests {
             trial("q", "", &["Paris", "Rome"]),
             trial("q", "Paris", &[]),
         ];
-        run(&|| {
-            let rewards = environment.rewards(&trials);
-            let totals: Vec<Option<f64>> =
-                rewards.iter().map(|r| r.as_ref().ok().map(|r| r.total)).collect();
-            assert_eq!(totals, [Some(1.0), Some(0.0), Some(0.0), None, None, Some(0.0)]);
-            assert_eq!(generator.calls.load(Ordering::SeqCst), 4, "repeats are free");
-            let counts = environment.cache_counts();
-            assert_eq!((counts.hits, counts.misses), (2, 4));
-            assert!(environment.rewards(&trials[..3]).iter().all(Result::is_ok));
-            assert_eq!(generator.calls.load(Ordering::SeqCst), 4);
-            assert!(environment.rewards(&trials[3..4])[0].is_err(), "failures are not kept");
-            assert_eq!(generator.calls.load(Ordering::SeqCst), 5);
-        });
+        let rewards = environment.rewards(&trials);
+        let totals: Vec<Option<f64>> =
+            rewards.iter().map(|r| r.as_ref().ok().map(|r| r.total)).collect();
+        assert_eq!(totals, [Some(1.0), Some(0.0), Some(0.0), None, None, Some(0.0)]);
+        assert_eq!(generator.calls.load(Ordering::SeqCst), 4, "repeats are free");
+        let counts = environment.cache_counts();
+        assert_eq!((counts.hits, counts.misses), (2, 4));
+        assert!(environment.rewards(&trials[..3]).iter().all(Result::is_ok));
+        assert_eq!(generator.calls.load(Ordering::SeqCst), 4);
+        assert!(environment.rewards(&trials[3..4])[0].is_err(), "failures are not kept");
+        assert_eq!(generator.calls.load(Ordering::SeqCst), 5);
     }
 
     #[test]
     fn rewards_come_from_a_thread_outside_the_runtime() {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
-        check(runtime.handle().clone(), |body| body());
+        check(runtime.handle().clone(), false);
     }
 
     #[tokio::test]
-    async fn rewards_come_inline_on_a_single_threaded_runtime() {
-        check(Handle::current(), |body| body());
+    async fn an_inline_generator_scores_on_a_single_threaded_runtime() {
+        check(Handle::current(), true);
+    }
+
+    #[tokio::test]
+    async fn a_generator_that_waits_is_an_error_there_and_no_standstill() {
+        let generator = Arc::new(FirstText::default());
+        let environment = environment(&generator, Handle::current());
+        let rewards = environment.rewards(&[trial("q", "Paris", &["Paris"])]);
+        let error = rewards[0].as_ref().unwrap_err().to_string();
+        assert!(error.contains("must run inline"), "{error}");
     }
 
     #[tokio::test(flavor = "multi_thread")]
     async fn rewards_come_inline_on_a_runtime_of_many_threads() {
-        check(Handle::current(), |body| body());
+        check(Handle::current(), false);
     }
 }

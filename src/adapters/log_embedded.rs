@@ -141,20 +141,22 @@ impl Shared {
         };
         let shared = Arc::clone(self);
         // The guard travels into the work: it is held until the write is over even if this caller
-        // gives up, so that writes happen in the order in which they were queued.
-        let drained = tokio::task::spawn_blocking(move || {
+        // gives up, so that writes happen in the order in which they were queued. This caller
+        // leads until its own work is done; another of those who wait for the lock leads next.
+        let led = tokio::task::spawn_blocking(move || {
             let _guard = guard;
-            while shared.write_batch() {}
-        });
-        // The reply may come long before the queue is empty under load; only its absence matters.
-        match result.await {
-            Ok(done) => done,
-            Err(_) if drained.await.is_err() => {
-                self.store.close();
-                Err(LogError::Damaged(format!("{}: the store panicked", self.store.place())))
+            loop {
+                match result.try_recv() {
+                    Ok(done) => return done,
+                    Err(oneshot::error::TryRecvError::Empty) if shared.write_batch() => {}
+                    Err(_) => return Err(stopped()),
+                }
             }
-            Err(_) => Err(stopped()),
-        }
+        });
+        led.await.unwrap_or_else(|_| {
+            self.store.close();
+            Err(LogError::Damaged(format!("{}: the store panicked", self.store.place())))
+        })
     }
 
     /// Writes one batch; false when nothing waits. Blocking.
