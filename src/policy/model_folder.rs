@@ -10,12 +10,13 @@ pub mod hub;
 mod tensors;
 mod write;
 
-pub use write::{Precision, write_folder};
+pub use write::{Precision, write_folder, write_tensors};
 
 use super::encoder::EncoderConfig;
 use actors::types::{Digest, PolicySnapshot};
 use candle_core::{Device, Tensor};
-use std::collections::BTreeMap;
+use safetensors::tensor::SafeTensors;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use tokenizers::Tokenizer;
 
@@ -123,6 +124,19 @@ impl ModelFolder {
     pub fn tensor(&self, name: &str, shape: &[usize]) -> Result<&Tensor, ModelFolderError> {
         find(&self.tensors, name, shape, &self.path.join(WEIGHTS_FILE))
     }
+}
+
+/// Reads a file of [`write_tensors`]: tensors and metadata.
+pub fn read_tensors(
+    path: &Path,
+) -> Result<(BTreeMap<String, Tensor>, HashMap<String, String>), ModelFolderError> {
+    let bytes = std::fs::read(path)
+        .map_err(|source| ModelFolderError::Io { path: path.to_path_buf(), source })?;
+    let tensors = tensors::parse(&bytes, path, &Device::Cpu)?;
+    // `parse` has read the header already, so this one is sound.
+    let header = SafeTensors::read_metadata(&bytes).map(|(_, header)| header);
+    let metadata = header.ok().and_then(|header| header.metadata().clone());
+    Ok((tensors, metadata.unwrap_or_default()))
 }
 
 fn find<'a>(

@@ -9,7 +9,7 @@ use crate::policy::encoder::EncoderConfig;
 use candle_core::{DType, Tensor};
 use half::f16;
 use safetensors::tensor::{Dtype, TensorView};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use tokenizers::Tokenizer;
 
@@ -53,7 +53,7 @@ pub fn write_folder(
 }
 
 /// Writes a file so that its path holds the old bytes or the new ones, never a part.
-pub(crate) fn place(path: &Path, bytes: &[u8]) -> Result<(), ModelFolderError> {
+fn place(path: &Path, bytes: &[u8]) -> Result<(), ModelFolderError> {
     let beside = path.with_extension("partial");
     std::fs::write(&beside, bytes)
         .and_then(|()| std::fs::rename(&beside, path))
@@ -92,17 +92,48 @@ fn to_bytes(
         }
         stored.extend(store(full, tensor.dims(), &numbers, precision));
     }
+    let metadata = [("format".to_owned(), "pt".to_owned())].into();
+    serialise(&stored, metadata, path)
+}
+
+fn serialise(
+    stored: &[Stored],
+    metadata: HashMap<String, String>,
+    path: &Path,
+) -> Result<Vec<u8>, ModelFolderError> {
     let malformed = |error: safetensors::SafeTensorError| ModelFolderError::Malformed {
         path: path.to_path_buf(),
         reason: error.to_string(),
     };
     let mut views = Vec::with_capacity(stored.len());
-    for part in &stored {
+    for part in stored {
         let view = TensorView::new(part.dtype, part.shape.clone(), &part.bytes);
         views.push((part.name.clone(), view.map_err(malformed)?));
     }
-    let metadata = [("format".to_owned(), "pt".to_owned())].into();
     safetensors::serialize(views, Some(metadata)).map_err(malformed)
+}
+
+/// Writes tensors as f32 with metadata into one file, under exactly their names.
+pub fn write_tensors(
+    path: &Path,
+    tensors: &BTreeMap<String, Tensor>,
+    metadata: HashMap<String, String>,
+) -> Result<(), ModelFolderError> {
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder)
+            .map_err(|source| ModelFolderError::Io { path: folder.to_path_buf(), source })?;
+    }
+    let mut stored = Vec::with_capacity(tensors.len());
+    for (name, tensor) in tensors {
+        let numbers = tensor.flatten_all().and_then(|tensor| tensor.to_vec1::<f32>());
+        let numbers = numbers.map_err(|error| ModelFolderError::Tensor {
+            name: name.clone(),
+            path: path.to_path_buf(),
+            reason: error.to_string(),
+        })?;
+        stored.extend(store(name.clone(), tensor.dims(), &numbers, Precision::F32));
+    }
+    place(path, &serialise(&stored, metadata, path)?)
 }
 
 fn store(name: String, shape: &[usize], numbers: &[f32], precision: Precision) -> Vec<Stored> {
