@@ -13,13 +13,14 @@ mod source;
 
 pub use error::{ConfigError, Place, Problem};
 pub use layers::{ENV_PREFIX, Layers};
-pub use pending::{OnlineConfig, ServiceConfig};
+pub use pending::OnlineConfig;
 pub use sections::{
     Device, GeneratorConfig, GeneratorKind, IndexConfig, JudgeConfig, JudgeKind, LogConfig,
     Placement, PolicyConfig, ServerConfig, SnapshotsConfig, TelemetryConfig, TelemetryFormat,
     Trainable,
 };
 
+use actors::service::ServiceConfig;
 use actors::types::{Digest, PolicySnapshot};
 use serde::{Deserialize, Serialize};
 use source::Origins;

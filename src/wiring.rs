@@ -6,17 +6,19 @@
 mod reader;
 
 use crate::adapters::generator_reader::ReaderGenerator;
+use crate::adapters::index_embedded::EmbeddedIndex;
 use crate::adapters::judge_reference::ReferenceJudge;
 use crate::adapters::log_embedded::EmbeddedLog;
 use crate::adapters::snapshots_object::ObjectSnapshots;
 use crate::config::{Config, GeneratorKind, JudgeKind, Placement};
-use crate::gateway::Door;
 use crate::policy::reader::{PairReader, ReaderError};
 use crate::rewards::BlendError;
+use actors::clock::Clock;
 use actors::compute::{Compute, ComputeError, ComputeMode};
 use actors::ports::{
     EventLog, Generator, Judge, LogError, SearchError, SearchIndex, SnapshotError, SnapshotStore,
 };
+use actors::service::{LearnerFactory, PolicyFactory, Ports, Service, ServiceHandle, StartError};
 use reader::DocumentReader;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -67,6 +69,9 @@ pub enum WiringError {
     /// A model's thread could not be started.
     #[error("cannot start a model's thread")]
     Compute(#[from] ComputeError),
+    /// The service did not start.
+    #[error("cannot start the service")]
+    Start(#[from] StartError),
     /// A part that this build does not have.
     #[error("this build has no {0} yet")]
     NotBuilt(&'static str),
@@ -105,14 +110,28 @@ pub async fn outside(config: &Config) -> Result<Outside, WiringError> {
 
 /// Starts the service of a configuration.
 ///
-/// SEAM: `actors::service::Service::start` with [`outside`], the policy factory of
-/// `crate::policy::serving` and the learner factory of `crate::recipes::online`.
+/// SEAM: the policy factory of `crate::policy::serving` and the learner factory of
+/// `crate::recipes::online` are made here and handed to [`service_with`].
 ///
 /// # Errors
 /// A part that cannot be put in place, or a service that does not start.
-pub async fn service(config: &Config) -> Result<Arc<dyn Door>, WiringError> {
-    let _outside = outside(config).await?;
-    Err(WiringError::NotBuilt("service"))
+pub async fn service(_config: &Config) -> Result<ServiceHandle, WiringError> {
+    Err(WiringError::NotBuilt("serving policy and learner"))
+}
+
+/// Starts the service with the given makers of policies and learners.
+///
+/// # Errors
+/// As [`service`].
+pub async fn service_with(
+    config: &Config,
+    policy: PolicyFactory,
+    learner: LearnerFactory,
+) -> Result<ServiceHandle, WiringError> {
+    let Outside { index, generator, judge, log, snapshots } = outside(config).await?;
+    let clock = Clock::System;
+    let ports = Ports { index, generator, judge, log, snapshots, policy, learner, clock };
+    Ok(Service::start(ports, config.service.clone()).await?)
 }
 
 /// Opens the index.
@@ -120,11 +139,14 @@ pub async fn service(config: &Config) -> Result<Arc<dyn Door>, WiringError> {
 /// # Errors
 /// The folder or the index in it cannot be opened.
 pub async fn index(config: &Config) -> Result<Arc<dyn SearchIndex>, WiringError> {
-    if config.index.kind == Placement::Embedded {
-        make_folder(&config.index.folder, "index.folder")?;
-    }
-    // SEAM: `adapters::index_embedded`.
-    Err(WiringError::NotBuilt("embedded index"))
+    let search = config.index.search;
+    Ok(match config.index.kind {
+        Placement::Memory => Arc::new(EmbeddedIndex::in_memory(search)?),
+        Placement::Embedded => {
+            make_folder(&config.index.folder, "index.folder")?;
+            Arc::new(EmbeddedIndex::open(&config.index.folder, search).await?)
+        }
+    })
 }
 
 /// Opens the event log.

@@ -11,6 +11,8 @@ use crate::wiring;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use serde_json::json;
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -58,7 +60,7 @@ pub async fn run(args: Args) -> Result<(), CliError> {
     start_logging(&config.telemetry)?;
     let metrics = start_metrics()?;
     let stop = Stop::listen()?;
-    let door = wiring::service(&config)
+    let service = wiring::service(&config)
         .await
         .map_err(|e| CliError::failed("cannot start the service", e))?;
     let bind = config.server.bind;
@@ -67,17 +69,26 @@ pub async fn run(args: Args) -> Result<(), CliError> {
     })?;
     announce(&listener, &config)?;
     let parts = Parts {
-        door,
+        door: Arc::new(service.clone()),
         selection: config.service.limits,
         config: config.digest()?,
-        limits: config.server,
+        limits: config.server.clone(),
         metrics,
         // Ids must not repeat from one start to the next.
         seed: rand::random(),
     };
     let served = gateway::run(listener, parts, stop.received()).await;
-    // SEAM: `ServiceHandle::drain(server.drain_deadline_ms)` here, also when `served` failed.
-    served.map_err(|e| CliError::failed("cannot serve", e))
+    // The service drains whatever became of the door; its log must not lose what it acknowledged.
+    let drained = service.drain(Duration::from_millis(config.server.drain_deadline_ms)).await;
+    tracing::info!(?drained, "stopped");
+    served.map_err(|e| CliError::failed("cannot serve", e))?;
+    if drained.clean {
+        return Ok(());
+    }
+    Err(CliError::because(format!(
+        "the service did not drain in time: {} queries abandoned; raise `server.drain_deadline_ms`",
+        drained.abandoned
+    )))
 }
 
 fn flags(args: &Args) -> Vec<FlagSetting> {
