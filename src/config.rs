@@ -20,6 +20,7 @@ pub use sections::{
     Trainable,
 };
 
+use actors::service::ServiceConfig;
 use actors::types::{Digest, PolicySnapshot};
 use serde::{Deserialize, Serialize};
 use source::Origins;

@@ -20,7 +20,7 @@ mod observe;
 mod rerank;
 mod status;
 
-pub use door::{Door, FeedbackError, Overrides, Ranked, Readiness, Served, ServiceError};
+pub use door::Door;
 pub use observe::{REQUEST_DURATION_SECONDS, REQUESTS_TOTAL};
 
 use crate::config::ServerConfig;

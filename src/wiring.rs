@@ -195,7 +195,7 @@ fn device(wanted: Device) -> Result<TensorDevice, WiringError> {
 /// # Errors
 /// The folder or the index in it cannot be opened.
 pub async fn index(config: &Config) -> Result<Arc<dyn SearchIndex>, WiringError> {
-    let settings = lab::index_config(&config.index);
+    let settings = config.index.search;
     Ok(match config.index.kind {
         Placement::Memory => Arc::new(EmbeddedIndex::in_memory(settings)?),
         Placement::Embedded => {

@@ -34,6 +34,10 @@ impl ReferenceJudge {
             gate: decision.map_or(Gate::Direct, |decision| decision.gate),
             documents: decision.map_or(0, |decision| decision.order.len()),
         };
+        if task.episode.outcome == Outcome::Reranked {
+            // There is no answer here to compare with references; the application has it.
+            return self.reward_given(task, subject);
+        }
         let not_finite = || "the reward is not finite".to_owned();
         if !query.references.is_empty() || is_unanswerable(query) {
             return Some(self.blend.score(subject, &query.references).ok_or_else(not_finite));
@@ -47,7 +51,15 @@ impl ReferenceJudge {
         if !references.is_empty() {
             return Some(self.blend.score(subject, &references).ok_or_else(not_finite));
         }
-        // The last word counts: people change their minds.
+        self.reward_given(task, subject)
+    }
+
+    /// By what people said alone. The last word counts: people change their minds.
+    fn reward_given(
+        &self,
+        task: &JudgeTask,
+        subject: Subject<'_>,
+    ) -> Option<Result<Reward, String>> {
         let value = task.feedback.iter().rev().find_map(|feedback| feedback.value)?;
         let outside = || format!("feedback value {value} lies outside [0, 1]");
         Some(self.blend.score_given(subject, value).ok_or_else(outside))
@@ -57,14 +69,10 @@ impl ReferenceJudge {
 #[async_trait]
 impl Judge for ReferenceJudge {
     async fn judge(&self, task: &JudgeTask) -> Result<Option<Verdict>, JudgeError> {
-        // A reranked list has no answer of ours: only somebody's own score can judge it.
-        let none = Answer::default();
+        let no_answer = Answer::default();
         let answer = match &task.episode.outcome {
             Outcome::Answered { answer } => answer,
-            Outcome::Reranked if task.feedback.iter().all(|f| f.value.is_none()) => {
-                return Ok(None);
-            }
-            Outcome::Reranked => &none,
+            Outcome::Reranked => &no_answer,
             Outcome::Failed { stage, .. } => {
                 let reason = format!("the query failed at {stage}: there is no answer to judge");
                 return Ok(Some(Verdict::Abstained { reason }));

@@ -68,13 +68,23 @@ impl Check<'_> {
         ] {
             self.positive(&format!("log.limits.{key}"), value as f64);
         }
+        let search = &config.index.search;
+        self.within("index.search.b", search.b, 0.0, 1.0);
+        self.within("index.search.common_term_share", search.common_term_share, 0.0, 1.0);
+        self.positive("index.search.query_terms_max", search.query_terms_max as f64);
+        self.positive("index.search.candidates_max", search.candidates_max as f64);
         self.require(
-            config.index.k1.is_finite() && config.index.k1 >= 0.0,
-            &["index.k1"],
+            search.k1.is_finite() && search.k1 >= 0.0,
+            &["index.search.k1"],
             "expected a number ≥ 0",
             "0.9 suits short passages, 1.2 longer ones",
         );
-        self.within("index.b", config.index.b, 0.0, 1.0);
+        self.require(
+            search.writer_memory_bytes >= 15_000_000,
+            &["index.search.writer_memory_bytes"],
+            "expected at least 15000000",
+            "give it 15 MB or more, or leave it out for the default",
+        );
         self.filled("snapshots.url", &config.snapshots.url);
         if config.index.kind == Placement::Memory {
             self.idle("index.folder", "`index.kind = \"memory\"` keeps nothing on disk");

@@ -3,6 +3,7 @@
 //! Every default starts a service that needs nothing outside the process.
 
 use crate::adapters::generator_reader::ReaderGeneratorConfig;
+use crate::adapters::index_embedded::EmbeddedIndexConfig;
 use crate::adapters::log_embedded::EmbeddedLogConfig;
 use crate::policy::reader::ReaderArgs;
 use crate::rewards::Blend;
@@ -61,15 +62,17 @@ pub struct IndexConfig {
     pub kind: Placement,
     /// Folder of the embedded index; `memory` has none.
     pub folder: PathBuf,
-    /// BM25 term saturation, ≥ 0.
-    pub k1: f64,
-    /// BM25 length normalisation, in [0, 1].
-    pub b: f64,
+    /// How text is matched, and how much of a query and of a list is taken.
+    pub search: EmbeddedIndexConfig,
 }
 
 impl Default for IndexConfig {
     fn default() -> Self {
-        Self { kind: Placement::Embedded, folder: ".regrade/index".into(), k1: 0.9, b: 0.4 }
+        Self {
+            kind: Placement::Embedded,
+            folder: ".regrade/index".into(),
+            search: EmbeddedIndexConfig::default(),
+        }
     }
 }
 

@@ -2,8 +2,8 @@
 
 use super::Gateway;
 use super::body::{self, DocumentInput};
-use super::door::{Overrides, Served};
 use super::error::ApiError;
+use actors::service::{Overrides, Served};
 use actors::types::{Exploration, Query, QueryId, SelectionLimits};
 use axum::Json;
 use axum::body::Body;

@@ -1,12 +1,10 @@
 //! What the gateway needs of the service behind it, so that the wire is tested alone.
 
-use actors::service::ServiceHandle;
-pub use actors::service::{FeedbackError, Overrides, Readiness, ServiceError};
+use actors::service::{FeedbackError, Overrides, Readiness, Served, ServiceError, ServiceHandle};
 use actors::types::{Feedback, PolicyStamp, Query};
-pub use actors::types::{Ranked, Served};
 use async_trait::async_trait;
 
-/// The service as the gateway sees it.
+/// The service as the gateway sees it; [`ServiceHandle`] is one.
 #[async_trait]
 pub trait Door: Send + Sync {
     /// Retrieves, decides, answers.

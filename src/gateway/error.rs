@@ -2,7 +2,7 @@
 //!
 //! The body is `{"error": {message, type, param, code}}`, as OpenAI and vLLM clients expect.
 
-use super::door::{FeedbackError, ServiceError};
+use actors::service::{FeedbackError, ServiceError};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;

@@ -4,9 +4,9 @@
 //! object `regrade`, which clients of those services pass over.
 
 use super::body::{self, DocumentInput};
-use super::door::{Overrides, Served};
 use super::error::ApiError;
 use super::{Gateway, MODEL};
+use actors::service::{Overrides, Served};
 use actors::types::{Query, QueryId, SelectionLimits};
 use axum::Json;
 use axum::body::Body;

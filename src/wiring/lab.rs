@@ -6,9 +6,9 @@ use super::reader::DocumentReader;
 use super::{READER_QUEUE, WiringError};
 use crate::adapters::environment::{EnvironmentConfig, GeneratorEnvironment};
 use crate::adapters::generator_reader::ReaderGenerator;
-use crate::adapters::index_embedded::{EmbeddedIndex, EmbeddedIndexConfig};
+use crate::adapters::index_embedded::EmbeddedIndex;
 use crate::adapters::judge_reference::ReferenceJudge;
-use crate::config::{Config, IndexConfig};
+use crate::config::Config;
 use crate::policy::reader::{PairReader, ReaderArgs};
 use actors::compute::{Compute, ComputeMode};
 use actors::ports::{Environment, Generator, Judge, SearchIndex};
@@ -44,7 +44,7 @@ const BATCH: usize = 5_000;
 /// # Errors
 /// A model folder or an index that cannot be opened.
 pub async fn lab(config: &Config, passages: &[Document], pairs: usize) -> Result<Lab, WiringError> {
-    let index = EmbeddedIndex::in_memory(index_config(&config.index))?;
+    let index = EmbeddedIndex::in_memory(config.index.search)?;
     for batch in passages.chunks(BATCH) {
         index.upsert(batch).await?;
     }
@@ -58,10 +58,6 @@ pub async fn lab(config: &Config, passages: &[Document], pairs: usize) -> Result
         reader,
         device: Device::Cpu,
     })
-}
-
-pub(super) fn index_config(section: &IndexConfig) -> EmbeddedIndexConfig {
-    EmbeddedIndexConfig { k1: section.k1, b: section.b, ..EmbeddedIndexConfig::default() }
 }
 
 pub(super) fn load_reader(folder: &Path, args: ReaderArgs) -> Result<Arc<PairReader>, WiringError> {

@@ -44,13 +44,13 @@ const FLOORS: [(&str, u32); 34] = [
 
 /// Imports that the floors forbid and that stand for a reason.
 const EXCEPTIONS: [(&str, &str, &str); 7] = [
+    ("actors::replay", "actors::ports", "its samples are the learner's batches"),
+    ("actors::tail", "actors::ports", "it reads the port `EventLog`"),
     ("regrade::adapters", "regrade::rewards", "the reference judge is a blend of rewards"),
     ("regrade::datasets", "regrade::rewards", "the mark of a question without an answer"),
     ("regrade::algorithms", "regrade::policy", "losses are functions of the policy's tensors"),
     ("regrade::wiring", "regrade::config", "the only reader of its sections"),
-    ("regrade::wiring", "regrade::gateway", "the service is handed to the gateway as its `Door`"),
     ("regrade::cli", "regrade::gateway", "`serve` runs it"),
-    ("actors::service", "actors::service", "its own subtree"),
 ];
 
 /// Folder names that say nothing.
@@ -278,24 +278,11 @@ fn no_file_names_a_path_of_one_machine() {
 fn every_metric_is_in_the_readme() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let Ok(readme) = fs::read_to_string(root.join("README.md")) else {
-        // Cannot be checked before there is a README; from then on it is.
+        println!("skipped: there is no README.md yet");
         return;
     };
-    let missing: Vec<String> = sources()
-        .iter()
-        .filter(|s| !s.is_test())
-        .flat_map(|s| metric_names(s.production()))
-        .filter(|name| !readme.contains(name.as_str()))
-        .collect();
-    none("add these to the table of metrics in README.md", missing);
-}
-
-/// Values of `const …: &str = "regrade_…"`.
-fn metric_names(text: &str) -> Vec<String> {
-    text.lines()
-        .filter(|line| line.contains("const ") && line.contains("&str"))
-        .filter_map(|line| line.split('"').nth(1))
-        .filter(|value| value.starts_with("regrade_"))
-        .map(str::to_owned)
-        .collect()
+    let own = [regrade::gateway::REQUESTS_TOTAL, regrade::gateway::REQUEST_DURATION_SECONDS];
+    let all = actors::telemetry::METRICS.iter().map(|(name, ..)| *name).chain(own);
+    let missing = all.filter(|name| !readme.contains(*name)).map(str::to_owned);
+    none("add these to the table of metrics in README.md", missing.collect());
 }

@@ -3,7 +3,7 @@
 //! Knows no tensor; rows are contiguous.
 
 use super::matmul::{ShapeError, same};
-use super::{ROWS_PER_JOB, lane_sum, normal, vectorised};
+use super::{ROWS_PER_JOB, lane_sum, normal};
 use rayon::prelude::*;
 
 /// Numbers given to one job of a flat loop.
@@ -14,9 +14,7 @@ pub fn bias_gelu(x: &[f32], bias: &[f32]) -> Result<Vec<f32>, ShapeError> {
     check_rows("bias and GELU", x, bias.len())?;
     let mut out = vec![0f32; x.len()];
     let block = bias.len() * ROWS_PER_JOB;
-    out.par_chunks_mut(block)
-        .zip(x.par_chunks(block))
-        .for_each(|(out, x)| vectorised(gelu_rows, (x, bias, out)));
+    out.par_chunks_mut(block).zip(x.par_chunks(block)).for_each(|(out, x)| gelu_rows(x, bias, out));
     Ok(out)
 }
 
@@ -32,7 +30,7 @@ pub fn bias_gelu_backward(
     let block = bias.len() * ROWS_PER_JOB;
     out.par_chunks_mut(block)
         .zip(x.par_chunks(block).zip(gradient.par_chunks(block)))
-        .for_each(|(out, (x, g))| vectorised(gelu_rows_backward, (x, bias, g, out)));
+        .for_each(|(out, (x, g))| gelu_rows_backward(x, bias, g, out));
     Ok(out)
 }
 
@@ -43,13 +41,13 @@ pub fn column_sums(x: &[f32], width: usize) -> Result<Vec<f32>, ShapeError> {
         .par_chunks(width * ROWS_PER_JOB)
         .map(|rows| {
             let mut sums = vec![0f32; width];
-            vectorised(add_rows, (rows, sums.as_mut_slice()));
+            add_rows(rows, &mut sums);
             sums
         })
         .collect();
     let mut total = vec![0f32; width];
     for sums in &partial {
-        vectorised(add_rows, (sums.as_slice(), total.as_mut_slice()));
+        add_rows(sums, &mut total);
     }
     Ok(total)
 }
@@ -61,11 +59,7 @@ pub fn prefill_rows(row: &[f32], rows: usize) -> Vec<f32> {
 
 /// Sum of squares, in double precision between blocks.
 pub fn square_sum(x: &[f32]) -> f64 {
-    #[inline(always)]
-    fn body(x: &[f32]) -> f32 {
-        lane_sum(x.len(), |i| x[i] * x[i])
-    }
-    let partial: Vec<f32> = x.par_chunks(4096).map(|block| vectorised(body, block)).collect();
+    let partial: Vec<f32> = x.par_chunks(4096).map(|block| square_sum_block(block)).collect();
     partial.iter().map(|sum| f64::from(*sum)).sum()
 }
 
@@ -105,7 +99,7 @@ pub fn adamw(
         .zip(first.par_chunks_mut(NUMBERS_PER_JOB))
         .zip(second.par_chunks_mut(NUMBERS_PER_JOB))
         .zip(gradient.par_chunks(NUMBERS_PER_JOB))
-        .for_each(|(((p, m), v), g)| vectorised(adamw_block, (p, m, v, g, numbers)));
+        .for_each(|(((p, m), v), g)| adamw_block(p, (m, v), g, numbers));
     Ok(())
 }
 
@@ -116,47 +110,57 @@ fn check_rows(operation: &'static str, x: &[f32], width: usize) -> Result<(), Sh
     Ok(())
 }
 
-#[inline(always)]
-fn gelu_rows((x, bias, out): (&[f32], &[f32], &mut [f32])) {
-    let n = bias.len();
-    for (x, out) in x.chunks_exact(n).zip(out.chunks_exact_mut(n)) {
+vectorised! {
+    fn gelu_rows<'a>(x: &'a [f32], bias: &'a [f32], out: &'a mut [f32]) {
+        let n = bias.len();
+        for (x, out) in x.chunks_exact(n).zip(out.chunks_exact_mut(n)) {
+            for i in 0..n {
+                let value = x[i] + bias[i];
+                out[i] = value * normal(value).0;
+            }
+        }
+    }
+}
+
+vectorised! {
+    fn gelu_rows_backward<'a>(x: &'a [f32], bias: &'a [f32], g: &'a [f32], out: &'a mut [f32]) {
+        let n = bias.len();
+        for ((x, g), out) in x.chunks_exact(n).zip(g.chunks_exact(n)).zip(out.chunks_exact_mut(n)) {
+            for i in 0..n {
+                let value = x[i] + bias[i];
+                let (below, density) = normal(value);
+                out[i] = g[i] * value.mul_add(density, below);
+            }
+        }
+    }
+}
+
+vectorised! {
+    fn add_rows<'a>(rows: &'a [f32], sums: &'a mut [f32]) {
+        for row in rows.chunks_exact(sums.len()) {
+            for (sum, value) in sums.iter_mut().zip(row) {
+                *sum += value;
+            }
+        }
+    }
+}
+
+vectorised! {
+    fn adamw_block<'a>(p: &'a mut [f32], mv: (&'a mut [f32], &'a mut [f32]), g: &'a [f32], k: AdamW) {
+        let n = p.len();
+        let (m, v, g) = (&mut mv.0[..n], &mut mv.1[..n], &g[..n]);
         for i in 0..n {
-            let value = x[i] + bias[i];
-            out[i] = value * normal(value).0;
+            let gradient = g[i] * k.gradient_scale;
+            m[i] = k.beta1 * m[i] + (1.0 - k.beta1) * gradient;
+            v[i] = k.beta2 * v[i] + (1.0 - k.beta2) * gradient * gradient;
+            let step = m[i] * k.correction1 / ((v[i] * k.correction2).sqrt() + k.epsilon);
+            p[i] -= k.rate * (step + k.decay * p[i]);
         }
     }
 }
 
-#[inline(always)]
-fn gelu_rows_backward((x, bias, g, out): (&[f32], &[f32], &[f32], &mut [f32])) {
-    let n = bias.len();
-    for ((x, g), out) in x.chunks_exact(n).zip(g.chunks_exact(n)).zip(out.chunks_exact_mut(n)) {
-        for i in 0..n {
-            let value = x[i] + bias[i];
-            let (below, density) = normal(value);
-            out[i] = g[i] * value.mul_add(density, below);
-        }
-    }
-}
-
-#[inline(always)]
-fn add_rows((rows, sums): (&[f32], &mut [f32])) {
-    for row in rows.chunks_exact(sums.len()) {
-        for (sum, value) in sums.iter_mut().zip(row) {
-            *sum += value;
-        }
-    }
-}
-
-#[inline(always)]
-fn adamw_block((p, m, v, g, k): (&mut [f32], &mut [f32], &mut [f32], &[f32], AdamW)) {
-    let n = p.len();
-    let (m, v, g) = (&mut m[..n], &mut v[..n], &g[..n]);
-    for i in 0..n {
-        let gradient = g[i] * k.gradient_scale;
-        m[i] = k.beta1 * m[i] + (1.0 - k.beta1) * gradient;
-        v[i] = k.beta2 * v[i] + (1.0 - k.beta2) * gradient * gradient;
-        let step = m[i] * k.correction1 / ((v[i] * k.correction2).sqrt() + k.epsilon);
-        p[i] -= k.rate * (step + k.decay * p[i]);
+vectorised! {
+    fn square_sum_block<'a>(x: &'a [f32]) -> f32 {
+        lane_sum(x.len(), |i| x[i] * x[i])
     }
 }

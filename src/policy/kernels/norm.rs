@@ -3,7 +3,7 @@
 //! Source: Ba, Kiros, Hinton 2016, eq. 4, with population variance. Knows no tensor.
 
 use super::matmul::{ShapeError, same};
-use super::{ROWS_PER_JOB, lane_sum, vectorised};
+use super::{ROWS_PER_JOB, lane_sum};
 use rayon::prelude::*;
 
 /// Gradients of [`layer_norm`].
@@ -31,7 +31,7 @@ pub fn layer_norm(
     let block = weight.len() * ROWS_PER_JOB;
     out.par_chunks_mut(block)
         .zip(x.par_chunks(block))
-        .for_each(|(out, x)| vectorised(forward_rows, (x, weight, bias, epsilon, out)));
+        .for_each(|(out, x)| forward_rows(x, weight, bias, epsilon, out));
     Ok(out)
 }
 
@@ -52,7 +52,7 @@ pub fn layer_norm_backward(
         .zip(x.par_chunks(block).zip(gradient.par_chunks(block)))
         .map(|(dx, (x, g))| {
             let mut sums = vec![0f32; 2 * width];
-            vectorised(backward_rows, (x, weight, g, epsilon, dx, sums.as_mut_slice()));
+            backward_rows((x, g), weight, epsilon, dx, &mut sums);
             sums
         })
         .collect();
@@ -86,34 +86,41 @@ fn moments(x: &[f32], epsilon: f32) -> (f32, f32) {
     (mean, 1.0 / (variance + epsilon).sqrt())
 }
 
-#[inline(always)]
-fn forward_rows((x, w, b, epsilon, out): (&[f32], &[f32], &[f32], f32, &mut [f32])) {
-    let n = w.len();
-    let b = &b[..n];
-    for (x, out) in x.chunks_exact(n).zip(out.chunks_exact_mut(n)) {
-        let (mean, scale) = moments(x, epsilon);
-        for i in 0..n {
-            out[i] = ((x[i] - mean) * scale).mul_add(w[i], b[i]);
+vectorised! {
+    fn forward_rows<'a>(x: &'a [f32], w: &'a [f32], b: &'a [f32], epsilon: f32, out: &'a mut [f32]) {
+        let n = w.len();
+        let b = &b[..n];
+        for (x, out) in x.chunks_exact(n).zip(out.chunks_exact_mut(n)) {
+            let (mean, scale) = moments(x, epsilon);
+            for i in 0..n {
+                out[i] = ((x[i] - mean) * scale).mul_add(w[i], b[i]);
+            }
         }
     }
 }
 
-type BackwardRows<'a> = (&'a [f32], &'a [f32], &'a [f32], f32, &'a mut [f32], &'a mut [f32]);
-
-#[inline(always)]
-fn backward_rows((x, w, g, epsilon, dx, sums): BackwardRows<'_>) {
-    let n = w.len();
-    let (dw, db) = sums.split_at_mut(n);
-    let db = &mut db[..n];
-    for ((x, g), dx) in x.chunks_exact(n).zip(g.chunks_exact(n)).zip(dx.chunks_exact_mut(n)) {
-        let (mean, scale) = moments(x, epsilon);
-        let mean_g = lane_sum(n, |i| g[i] * w[i]) / n as f32;
-        let mean_gx = lane_sum(n, |i| g[i] * w[i] * (x[i] - mean) * scale) / n as f32;
-        for i in 0..n {
-            let normalised = (x[i] - mean) * scale;
-            dw[i] += g[i] * normalised;
-            db[i] += g[i];
-            dx[i] = scale * (g[i] * w[i] - mean_g - normalised * mean_gx);
+vectorised! {
+    fn backward_rows<'a>(
+        xs: (&'a [f32], &'a [f32]),
+        w: &'a [f32],
+        epsilon: f32,
+        dx: &'a mut [f32],
+        sums: &'a mut [f32],
+    ) {
+        let (x, g) = xs;
+        let n = w.len();
+        let (dw, db) = sums.split_at_mut(n);
+        let db = &mut db[..n];
+        for ((x, g), dx) in x.chunks_exact(n).zip(g.chunks_exact(n)).zip(dx.chunks_exact_mut(n)) {
+            let (mean, scale) = moments(x, epsilon);
+            let mean_g = lane_sum(n, |i| g[i] * w[i]) / n as f32;
+            let mean_gx = lane_sum(n, |i| g[i] * w[i] * (x[i] - mean) * scale) / n as f32;
+            for i in 0..n {
+                let normalised = (x[i] - mean) * scale;
+                dw[i] += g[i] * normalised;
+                db[i] += g[i];
+                dx[i] = scale * (g[i] * w[i] - mean_g - normalised * mean_gx);
+            }
         }
     }
 }

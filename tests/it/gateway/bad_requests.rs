@@ -1,7 +1,7 @@
 //! Bad input: each kind has its status, its code, the field at fault, and a remedy.
 
 use super::{ScriptedDoor, Server, json};
-use regrade::gateway::ServiceError;
+use actors::service::ServiceError;
 
 /// Posts a body and checks `(status, code, param)`; gives the message.
 async fn refused(

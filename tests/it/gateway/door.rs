@@ -1,10 +1,11 @@
 //! A service that does as it is told.
 
+use actors::service::{FeedbackError, Overrides, Ranked, Readiness, Served, ServiceError};
 use actors::types::{
     Answer, DecisionId, Digest, Document, Feedback, Gate, PolicyStamp, PolicyVersion, Query, Usage,
 };
 use async_trait::async_trait;
-use regrade::gateway::{Door, FeedbackError, Overrides, Ranked, Readiness, Served, ServiceError};
+use regrade::gateway::Door;
 use std::sync::Arc;
 use tokio::sync::Semaphore;
 
