@@ -59,7 +59,7 @@ pub fn prefill_rows(row: &[f32], rows: usize) -> Vec<f32> {
 
 /// Sum of squares, in double precision between blocks.
 pub fn square_sum(x: &[f32]) -> f64 {
-    let partial: Vec<f32> = x.par_chunks(4096).map(|block| square_sum_block(block)).collect();
+    let partial: Vec<f32> = x.par_chunks(4096).map(square_sum_block).collect();
     partial.iter().map(|sum| f64::from(*sum)).sum()
 }
 
