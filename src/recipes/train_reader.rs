@@ -1,6 +1,6 @@
 //! Fine-tunes an extractive reader: span cross-entropy plus relevance, on positives and negatives.
 //!
-//! Owns the loop: batches, loss, checkpoints. Knows no file format of questions and no command line.
+//! Owns the loop: batches, loss, checkpoints. Knows no file format of questions, no command line.
 //! Every batch is a function of (seed, step), so a run resumed from a checkpoint gives the same
 //! weights, bit for bit, as one that was never stopped.
 //!

@@ -146,7 +146,12 @@ vectorised! {
 }
 
 vectorised! {
-    fn adamw_block<'a>(p: &'a mut [f32], mv: (&'a mut [f32], &'a mut [f32]), g: &'a [f32], k: AdamW) {
+    fn adamw_block<'a>(
+        p: &'a mut [f32],
+        mv: (&'a mut [f32], &'a mut [f32]),
+        g: &'a [f32],
+        k: AdamW,
+    ) {
         let n = p.len();
         let (m, v, g) = (&mut mv.0[..n], &mut mv.1[..n], &g[..n]);
         for i in 0..n {
