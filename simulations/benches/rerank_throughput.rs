@@ -2,9 +2,9 @@
 //!
 //! `cargo bench -p simulations --bench rerank_throughput [-- --model DIR --python PATH]`, after
 //! `pip install -r simulations/peers/requirements.txt` into that Python. Prints one JSON line;
-//! `ratio` is ours over the peer's by the wall clock, `cpu_ratio` by CPU seconds, which other work on
-//! the machine disturbs less. It passes or fails nothing on time; it fails where the two disagree on
-//! the states.
+//! `ratio` is ours over the peer's by the wall clock, `cpu_ratio` by CPU seconds, which other work
+//! on the machine disturbs less. It passes or fails nothing on time; it fails where the two disagree
+//! on the states.
 
 use anyhow::{Context as _, Result, bail};
 use candle_core::Device;
@@ -17,11 +17,14 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Instant;
 
+/// The reader that comes with the repository.
+const SHIPPED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/models/minilm-reader");
+
 /// Options of the benchmark.
 #[derive(Debug, Parser)]
 struct Options {
     /// Model folder.
-    #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/models/minilm-reader"))]
+    #[arg(long, default_value = SHIPPED)]
     model: PathBuf,
     /// Python with the peer's requirements; without it only ours is measured.
     #[arg(long, env = "REGRADE_PEER_PYTHON")]

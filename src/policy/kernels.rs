@@ -2,8 +2,8 @@
 //!
 //! Owns every loop whose speed matters: each is written once as safe scalar code and compiled for
 //! the widest vector unit found at run time (`pulp`), and split over the rayon pool by rows or by
-//! (sequence, head). Knows no tensor and no model. Invariant: for one pool size or another, the same
-//! input gives the same bits, because partial sums are made per fixed block and added in order.
+//! (sequence, head). Knows no tensor and no model. Invariant: for one pool size or another, the
+//! same input gives the same bits, because partial sums are made per fixed block and added in order.
 
 /// Defines a function whose body is compiled for the widest vector unit and chosen at run time.
 ///

@@ -82,7 +82,7 @@ pub fn linear_gelu(x: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Tensor>
     composed::linear(x, weight, bias)?.gelu_erf()
 }
 
-/// Self-attention within each sequence. `q`, `k`, `v` (T, H) with H = heads * width; returns (T, H).
+/// Self-attention within each sequence. `q`, `k`, `v` (T, H), H = heads * width; returns (T, H).
 pub fn attention(
     q: &Tensor,
     k: &Tensor,

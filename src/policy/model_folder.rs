@@ -126,10 +126,11 @@ impl ModelFolder {
     }
 }
 
+/// Tensors by name, and what the file says of itself.
+pub type TensorFile = (BTreeMap<String, Tensor>, HashMap<String, String>);
+
 /// Reads a file of [`write_tensors`]: tensors and metadata.
-pub fn read_tensors(
-    path: &Path,
-) -> Result<(BTreeMap<String, Tensor>, HashMap<String, String>), ModelFolderError> {
+pub fn read_tensors(path: &Path) -> Result<TensorFile, ModelFolderError> {
     let bytes = std::fs::read(path)
         .map_err(|source| ModelFolderError::Io { path: path.to_path_buf(), source })?;
     let tensors = tensors::parse(&bytes, path, &Device::Cpu)?;

@@ -1,6 +1,6 @@
 //! Fine-tunes an extractive reader: span cross-entropy plus relevance, on positives and negatives.
 //!
-//! Owns the loop: batches, loss, checkpoints. Knows no file format of questions and no command line.
+//! Owns the loop: batches, loss, checkpoints. Knows no file format of questions, no command line.
 //! Every batch is a function of (seed, step), so a run resumed from a checkpoint gives the same
 //! weights, bit for bit, as one that was never stopped.
 //!
@@ -15,13 +15,14 @@ pub use examples::TrainingQuestion;
 
 use crate::policy::encoder::{EncoderError, PackedBatch, Trainable, Weights};
 use crate::policy::model_folder::{ModelFolder, ModelFolderError, Precision, write_folder};
-use crate::policy::optimizer::{Optimizer, OptimizerArgs, OptimizerError};
+use crate::policy::optimizer::{Optimizer, OptimizerArgs, OptimizerError, StepReport};
 use crate::policy::reader::{PairEncoder, ReaderArgs, ReaderError, ReaderModel, ReaderOutput};
 use actors::types::{Digest, Document};
 use candle_core::{Device, Tensor};
 use checkpoint::Checkpoint;
 use examples::{BatchTargets, Examples};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 
@@ -182,13 +183,12 @@ pub fn train_reader(
     let base = ModelFolder::load(&args.base, &Device::Cpu)?;
     if settings.steps == 0 {
         let digest = write(args, &base, &base.tensors)?;
-        let none = (None, None);
         return Ok(Report {
             steps: 0,
             finished: true,
-            resumed_from: none.0,
+            resumed_from: None,
             examples: 0,
-            mean_loss: none.1,
+            mean_loss: None,
             digest: Some(digest),
         });
     }
@@ -220,10 +220,11 @@ pub fn train_reader(
             run.checkpoint.save(&run.weights, &run.optimizer)?;
         }
     }
-    let digest = match stopped {
-        true => None,
-        false => Some(write(args, &base, &run.weights.snapshot()?)?),
-    };
+    let mut digest = None;
+    if !stopped {
+        digest = Some(write(args, &base, &run.weights.snapshot()?)?);
+        run.checkpoint.remove()?;
+    }
     Ok(Report {
         steps: run.optimizer.steps(),
         finished: !stopped,
@@ -237,7 +238,7 @@ pub fn train_reader(
 fn write(
     args: &TrainReaderArgs,
     base: &ModelFolder,
-    tensors: &std::collections::BTreeMap<String, Tensor>,
+    tensors: &BTreeMap<String, Tensor>,
 ) -> Result<Digest, TrainReaderError> {
     let precision = args.settings.precision;
     write_folder(&args.out, &base.config, &base.tokenizer, tensors, precision)?;
@@ -275,7 +276,7 @@ impl<'a> Run<'a> {
         &mut self,
         encoder: &PairEncoder,
         examples: &Examples,
-    ) -> Result<(f32, crate::policy::optimizer::StepReport), TrainReaderError> {
+    ) -> Result<(f32, StepReport), TrainReaderError> {
         let settings = self.settings;
         let (step, size) = (self.optimizer.steps(), settings.batch_questions.max(1));
         let (pairs, targets) = examples.batch(encoder, settings.seed, step, size)?;

@@ -59,7 +59,7 @@ pub fn prefill_rows(row: &[f32], rows: usize) -> Vec<f32> {
 
 /// Sum of squares, in double precision between blocks.
 pub fn square_sum(x: &[f32]) -> f64 {
-    let partial: Vec<f32> = x.par_chunks(4096).map(|block| square_sum_block(block)).collect();
+    let partial: Vec<f32> = x.par_chunks(4096).map(square_sum_block).collect();
     partial.iter().map(|sum| f64::from(*sum)).sum()
 }
 
@@ -146,7 +146,12 @@ vectorised! {
 }
 
 vectorised! {
-    fn adamw_block<'a>(p: &'a mut [f32], mv: (&'a mut [f32], &'a mut [f32]), g: &'a [f32], k: AdamW) {
+    fn adamw_block<'a>(
+        p: &'a mut [f32],
+        mv: (&'a mut [f32], &'a mut [f32]),
+        g: &'a [f32],
+        k: AdamW,
+    ) {
         let n = p.len();
         let (m, v, g) = (&mut mv.0[..n], &mut mv.1[..n], &g[..n]);
         for i in 0..n {

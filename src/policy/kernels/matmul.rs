@@ -7,7 +7,8 @@
 pub enum ShapeError {
     /// The last element of the matrix lies outside its slice.
     #[error(
-        "a {rows}x{columns} matrix with strides ({row_stride}, {column_stride}) does not fit into {len} numbers"
+        "a {rows}x{columns} matrix with strides ({row_stride}, {column_stride}) does not fit into \
+         {len} numbers"
     )]
     OutOfBounds {
         /// Rows asked for.
@@ -137,8 +138,8 @@ pub fn matmul(
         Threads::Pool => gemm::Parallelism::Rayon(rayon::current_num_threads()),
     };
     let kept = if accumulate { 1.0 } else { 0.0 };
-    // Strides fit `isize`: they are at most a slice's length wherever the size along them exceeds 1,
-    // and `stride` gives 0 for the rest.
+    // Strides fit `isize`: they are at most a slice's length wherever the size along them exceeds
+    // 1, and `stride` gives 0 for the rest.
     #[expect(
         unsafe_code,
         reason = "gemm takes raw pointers; Matrix and MatrixMut have checked that every element \

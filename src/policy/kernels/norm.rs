@@ -87,7 +87,13 @@ fn moments(x: &[f32], epsilon: f32) -> (f32, f32) {
 }
 
 vectorised! {
-    fn forward_rows<'a>(x: &'a [f32], w: &'a [f32], b: &'a [f32], epsilon: f32, out: &'a mut [f32]) {
+    fn forward_rows<'a>(
+        x: &'a [f32],
+        w: &'a [f32],
+        b: &'a [f32],
+        epsilon: f32,
+        out: &'a mut [f32],
+    ) {
         let n = w.len();
         let b = &b[..n];
         for (x, out) in x.chunks_exact(n).zip(out.chunks_exact_mut(n)) {

@@ -46,6 +46,16 @@ impl Checkpoint {
         Ok(write_tensors(&self.path, &tensors, metadata)?)
     }
 
+    /// Removes the file: the run is done and its model written.
+    pub(super) fn remove(&self) -> Result<(), TrainReaderError> {
+        match std::fs::remove_file(&self.path) {
+            Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+                Err(ModelFolderError::Io { path: self.path.clone(), source }.into())
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Sets the weights to those saved and returns the optimizer, if there is a checkpoint.
     pub(super) fn restore(
         &self,

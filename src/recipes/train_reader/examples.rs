@@ -127,6 +127,9 @@ impl Examples {
     }
 }
 
+/// A passage and the positions of its answer's first and last token in the sequence.
+type Positive<'a> = (&'a Document, (usize, usize));
+
 struct Pool<'a> {
     documents: &'a [Document],
     by_id: HashMap<&'a str, &'a Document>,
@@ -138,12 +141,12 @@ impl<'a> Pool<'a> {
         Self { documents: &args.passages, by_id: by_id.collect() }
     }
 
-    /// The first positive with an answer among its read tokens, and where it lies in the sequence.
+    /// The first positive that holds an answer among the tokens that are read.
     fn positive(
         &self,
         question: &TrainingQuestion,
         encoder: &PairEncoder,
-    ) -> Result<Option<(&'a Document, (usize, usize))>, ReaderError> {
+    ) -> Result<Option<Positive<'a>>, ReaderError> {
         for id in &question.positives {
             let Some(document) = self.by_id.get(id.as_str()) else { continue };
             let Some((from, to)) = find_answer(question, document) else { continue };

@@ -82,6 +82,7 @@ fn a_run_stopped_and_resumed_writes_the_same_bytes_as_one_that_was_not() {
     let second = train_reader(&stopped, &mut |_| ControlFlow::Continue(())).unwrap();
     assert_eq!((second.steps, second.resumed_from), (7, Some(3)));
     assert!(weights(&straight) == weights(&stopped));
+    assert_eq!(std::fs::read_dir(&stopped.out).unwrap().count(), 3, "the model's files alone");
 }
 
 #[test]
