@@ -11,7 +11,6 @@ mod sections;
 mod source;
 
 pub use crate::recipes::online::OnlineConfig;
-pub use actors::service::ServiceConfig;
 pub use error::{ConfigError, Place, Problem};
 pub use layers::{ENV_PREFIX, Layers};
 pub use sections::{

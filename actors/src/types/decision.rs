@@ -94,7 +94,8 @@ struct StatesWire {
 impl CandidateStates {
     /// Takes row-major values and rounds each to f16 and back; every value must stay finite.
     pub fn new(width: usize, values: Vec<f32>) -> Result<Self, StatesError> {
-        if (width == 0 && !values.is_empty()) || (width > 0 && !values.len().is_multiple_of(width)) {
+        if (width == 0 && !values.is_empty()) || (width > 0 && !values.len().is_multiple_of(width))
+        {
             return Err(StatesError::Ragged { values: values.len(), width });
         }
         let values: Vec<f32> = values.iter().map(|v| f16::from_f32(*v).to_f32()).collect();
