@@ -2,6 +2,7 @@
 
 use super::{ScriptedDoor, Server, json};
 use actors::service::ServiceError;
+use regrade::config::ServerConfig;
 
 /// Posts a body and checks `(status, code, param)`; gives the message.
 async fn refused(
@@ -58,8 +59,7 @@ async fn a_wrong_field_is_named() {
 
 #[tokio::test]
 async fn too_much_is_a_413_that_names_the_limit_and_its_setting() {
-    let mut limits = regrade::config::ServerConfig::default();
-    limits.max_documents = 2;
+    let limits = ServerConfig { max_documents: 2, ..ServerConfig::default() };
     let server = Server::start_with(ScriptedDoor::default(), limits).await;
     let long = format!("{{\"query\": \"{}\"}}", "é".repeat(100_000));
     let message =
