@@ -4,60 +4,17 @@
 //! stage whose actor dies is repeated by its slot within it. The reply leaves only after the log
 //! holds the episode: what cannot be logged is a failure, not a loss.
 
+mod config;
 mod stages;
 
 use crate::types::{
     Answer, Candidate, Decision, DecisionId, Document, Episode, Exploration, Gate, Outcome, Query,
-    Ranked, SelectionLimits, Served,
+    Ranked, SelectionLimits, Served, Timings,
 };
-use serde::{Deserialize, Serialize};
+pub use config::Config;
 pub use stages::{Context, Failure};
+use std::time::Duration;
 use tokio::time::Instant;
-
-/// Bounds of one query.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Config {
-    /// Longest time from admission to the end of generation, milliseconds, ≥ 1.
-    pub deadline_ms: u64,
-    /// Time kept for the log beyond that, milliseconds, ≥ 1.
-    pub log_deadline_ms: u64,
-    /// Times a stage is sent to an actor that died with it, ≥ 1.
-    pub attempts_max: usize,
-    /// Pause after a failed append, milliseconds, ≥ 1.
-    pub backoff_ms: u64,
-    /// Most candidates a query may bring or ask for, ≥ 1.
-    pub candidates_max: usize,
-    /// Longest query text, bytes, ≥ 1.
-    pub query_bytes_max: usize,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            deadline_ms: 30_000,
-            log_deadline_ms: 5_000,
-            attempts_max: 4,
-            backoff_ms: 50,
-            candidates_max: 500,
-            query_bytes_max: 16_384,
-        }
-    }
-}
-
-impl Config {
-    /// Checks every value, naming the first field that is wrong.
-    pub fn validate(&self) -> Result<(), String> {
-        crate::bounds::all_at_least_one(&[
-            ("deadline_ms", self.deadline_ms),
-            ("log_deadline_ms", self.log_deadline_ms),
-            ("attempts_max", self.attempts_max as u64),
-            ("backoff_ms", self.backoff_ms),
-            ("candidates_max", self.candidates_max as u64),
-            ("query_bytes_max", self.query_bytes_max as u64),
-        ])
-    }
-}
 
 /// One query as admitted, with everything chosen for it.
 #[derive(Debug, Clone)]
@@ -81,9 +38,11 @@ pub struct Request {
 struct Trace {
     candidates: Vec<Candidate>,
     decision: Option<Decision>,
+    timings: Timings,
 }
 
 /// Serves one query and logs it, whatever becomes of it.
+#[tracing::instrument(name = "episode", skip_all, fields(query_id = %request.query.id))]
 pub async fn run(context: &Context, request: Request) -> Result<Served, Failure> {
     let began = Instant::now();
     let mut trace = Trace::default();
@@ -110,7 +69,7 @@ pub async fn run(context: &Context, request: Request) -> Result<Served, Failure>
     // The first failure is the reason the caller hears; a failing log is one only by itself.
     let answer = result?;
     logged?;
-    served(episode, answer)
+    served(episode, answer, trace.timings)
 }
 
 /// Retrieves, decides and generates.
@@ -120,22 +79,35 @@ async fn serve(
     began: Instant,
     trace: &mut Trace,
 ) -> Result<Option<Answer>, Failure> {
-    let deadline = began + std::time::Duration::from_millis(context.config.deadline_ms);
+    let deadline = began + Duration::from_millis(context.config.deadline_ms);
     trace.candidates = match &request.query.candidates {
         Some(documents) => as_given(documents),
-        None => context.retrieve(&request.query.text, request.top_n, deadline).await?,
+        None => {
+            let found = context.retrieve(&request.query.text, request.top_n, deadline);
+            timed(&mut trace.timings.retrieve_ms, found).await?
+        }
     };
     let decision = if trace.candidates.is_empty() {
         nothing_to_choose(context, request)
     } else {
-        context.decide(request, &trace.candidates, deadline).await?
+        let decided = context.decide(request, &trace.candidates, deadline);
+        timed(&mut trace.timings.decide_ms, decided).await?
     };
     let documents = chosen(&decision, &trace.candidates)?;
     trace.decision = Some(decision);
     if request.is_rerank {
         return Ok(None);
     }
-    context.generate(&request.query, documents, deadline).await.map(Some)
+    let answered = context.generate(&request.query, documents, deadline);
+    timed(&mut trace.timings.generate_ms, answered).await.map(Some)
+}
+
+/// Waits for a stage and notes how long that took, milliseconds.
+async fn timed<T>(took_ms: &mut f64, stage: impl Future<Output = T>) -> T {
+    let began = Instant::now();
+    let result = stage.await;
+    *took_ms = began.elapsed().as_secs_f64() * 1e3;
+    result
 }
 
 /// The query's own candidates in their order; they bring no score.
@@ -175,7 +147,8 @@ fn chosen(decision: &Decision, candidates: &[Candidate]) -> Result<Vec<Document>
     found.collect()
 }
 
-fn served(episode: Episode, answer: Option<Answer>) -> Result<Served, Failure> {
+/// What the caller gets.
+fn served(episode: Episode, answer: Option<Answer>, timings: Timings) -> Result<Served, Failure> {
     let Some(decision) = episode.decision else {
         return Err(Failure::of("decide", "an episode was served without a decision".to_owned()));
     };
@@ -184,12 +157,15 @@ fn served(episode: Episode, answer: Option<Answer>) -> Result<Served, Failure> {
         let score = decision.scores.get(*index as usize).copied().unwrap_or_default();
         Some(Ranked { document: candidate.document.clone(), index: *index, score })
     });
+    let propensity = decision.is_explored().then(|| decision.log_prob().exp());
     Ok(Served {
         documents: ranked.collect(),
         query_id: episode.query.id,
         decision_id: decision.id,
         answer,
         gate: decision.gate,
+        propensity,
+        timings,
         policy: decision.policy,
         duration_ms: episode.duration_ms,
     })

@@ -11,7 +11,7 @@ mod policy;
 mod query;
 mod reward;
 
-pub use answer::{Answer, AnswerRecord, Feedback, Ranked, Served, Usage};
+pub use answer::{Answer, AnswerRecord, Feedback, Ranked, Served, Timings, Usage};
 pub use decision::{
     CandidateStates, Decision, Exploration, Gate, PolicyStamp, SelectionLimits, StatesError,
 };

@@ -68,6 +68,7 @@ pub struct Context {
 }
 
 impl Context {
+    #[tracing::instrument(name = "retriever.search", skip_all, fields(k = k))]
     pub(super) async fn retrieve(
         &self,
         text: &str,
@@ -88,6 +89,11 @@ impl Context {
         })
     }
 
+    #[tracing::instrument(
+        name = "reranker.decide",
+        skip_all,
+        fields(decision_id = %request.decision_id, candidates = candidates.len())
+    )]
     pub(super) async fn decide(
         &self,
         request: &Request,
@@ -114,6 +120,11 @@ impl Context {
         })
     }
 
+    #[tracing::instrument(
+        name = "generator.answer",
+        skip_all,
+        fields(documents = documents.len())
+    )]
     pub(super) async fn generate(
         &self,
         query: &Query,

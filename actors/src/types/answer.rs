@@ -74,8 +74,28 @@ pub struct Served {
     pub gate: Gate,
     /// Which weights decided.
     pub policy: PolicyStamp,
+    /// Probability of the whole decision under the behaviour policy, in (0, 1]; `None` when it was
+    /// greedy, for chance had no part in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub propensity: Option<f64>,
+    /// Where the time went.
+    #[serde(default)]
+    pub timings: Timings,
     /// From admission to the answer, milliseconds.
     pub duration_ms: u64,
+}
+
+/// Time spent in each stage of one query, milliseconds, waiting for the actor included; 0 for a
+/// stage that was left out.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Timings {
+    /// Finding candidates.
+    pub retrieve_ms: f64,
+    /// Choosing among them.
+    pub decide_ms: f64,
+    /// Answering from what was chosen.
+    pub generate_ms: f64,
 }
 
 /// The record in `regrade.answers`.

@@ -1,0 +1,49 @@
+//! The bounds of one query, and what they may be.
+
+use crate::bounds::all_at_least_one;
+use serde::{Deserialize, Serialize};
+
+/// Bounds of one query.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Longest time from admission to the end of generation, milliseconds, ≥ 1.
+    pub deadline_ms: u64,
+    /// Time kept for the log beyond that, milliseconds, ≥ 1.
+    pub log_deadline_ms: u64,
+    /// Times a stage is sent to an actor that died with it, ≥ 1.
+    pub attempts_max: usize,
+    /// Pause after a failed append, milliseconds, ≥ 1.
+    pub backoff_ms: u64,
+    /// Most candidates a query may bring or ask for, ≥ 1.
+    pub candidates_max: usize,
+    /// Longest query text, bytes, ≥ 1.
+    pub query_bytes_max: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            deadline_ms: 30_000,
+            log_deadline_ms: 5_000,
+            attempts_max: 4,
+            backoff_ms: 50,
+            candidates_max: 500,
+            query_bytes_max: 16_384,
+        }
+    }
+}
+
+impl Config {
+    /// Checks every value, naming the first field that is wrong.
+    pub fn validate(&self) -> Result<(), String> {
+        all_at_least_one(&[
+            ("deadline_ms", self.deadline_ms),
+            ("log_deadline_ms", self.log_deadline_ms),
+            ("attempts_max", self.attempts_max as u64),
+            ("backoff_ms", self.backoff_ms),
+            ("candidates_max", self.candidates_max as u64),
+            ("query_bytes_max", self.query_bytes_max as u64),
+        ])
+    }
+}
