@@ -14,7 +14,7 @@ use crate::policy::fixed::FixedK;
 use crate::policy::serving::EncoderPolicy;
 use crate::wiring::Parts;
 use actors::service::{Service, ServiceConfig, ServiceHandle};
-use actors::types::{Document, PolicySnapshot};
+use actors::types::Document;
 use candle_core::Device;
 use std::sync::Arc;
 use std::time::Duration;
@@ -103,10 +103,10 @@ pub async fn run(
     config: &DemoConfig,
     service: ServiceConfig,
     parts: Parts,
-    first: PolicySnapshot,
     mut watch: impl FnMut(DemoEvent),
 ) -> anyhow::Result<Report> {
     let (asked, held_out) = split(questions()?, config);
+    let first = parts.first.clone();
     parts.ports.index.upsert(&passages()?).await?;
     let (top_n, limits) = (service.top_n, service.limits);
     let handle = Service::start(parts.ports.clone(), service).await?;

@@ -1,8 +1,13 @@
-//! `regrade demo`: learns from bundled questions and prints before and after.
-//!
-//! Owns its flags. The work itself is not part of this build yet; the command says so.
+//! `regrade demo`: a service of its own learns from the bundled questions; prints before and after.
 
-use super::CliError;
+use super::progress::Progress;
+use super::{CliError, say};
+use crate::config::{Config, Layers, Placement};
+use crate::demo::{self, DemoConfig, DemoEvent};
+use crate::evaluate::{Report, table};
+use crate::wiring;
+use actors::types::{Exploration, SelectionLimits};
+use serde_json::json;
 use std::path::PathBuf;
 
 /// Flags of `regrade demo`.
@@ -14,13 +19,131 @@ pub struct Args {
     /// Seed of everything that is drawn.
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
+    /// Model folder of reader and encoder.
+    #[arg(long, default_value = "deploy/models/minilm-reader", value_name = "DIR")]
+    pub model: PathBuf,
+    /// Questions asked of the service.
+    #[arg(long, default_value_t = DemoConfig::default().asked, value_name = "N")]
+    pub asked: usize,
+    /// Questions held out for the closing table.
+    #[arg(long, default_value_t = DemoConfig::default().held_out, value_name = "N")]
+    pub held_out: usize,
 }
 
-/// Runs the demonstration.
+/// Runs the demonstration, prints its table and writes its report.
 ///
 /// # Errors
-/// Always, until the work behind it is built.
+/// A model folder that cannot be loaded, or a service that does not start.
 pub async fn run(args: Args) -> Result<(), CliError> {
-    tracing::debug!(?args, "asked for what is not built");
-    Err(CliError::because("`regrade demo` is not built yet; see `regrade --help` for the others"))
+    let failed = |doing: &'static str| move |e: std::io::Error| CliError::failed(doing, e);
+    let folder = tempfile::Builder::new()
+        .prefix("regrade-demo-")
+        .tempdir()
+        .map_err(failed("cannot make a temporary folder for the event log"))?;
+    let config = settings(&args, folder.path())?;
+    let parts =
+        wiring::parts(&config).await.map_err(|e| CliError::failed("cannot set up the demo", e))?;
+    let demo = DemoConfig {
+        seed: args.seed,
+        asked: args.asked,
+        held_out: args.held_out,
+        ..DemoConfig::default()
+    };
+    say(format!(
+        "asking {} questions of a fresh service; feedback comes late, and for some answers never",
+        demo.asked
+    ))?;
+    let mut watch = Watch::new(&demo);
+    let report = demo::run(&demo, config.service, parts, |event| watch.see(event))
+        .await
+        .map_err(CliError::Failed)?;
+    say(closing(&report))?;
+    super::write_report(args.report.as_deref(), &report)
+}
+
+/// A service in a temporary folder that learns every few score of rewards.
+fn settings(args: &Args, folder: &std::path::Path) -> Result<Config, CliError> {
+    let mut config = Config::load(&Layers::default())?;
+    config.index.kind = Placement::Memory;
+    config.log.folder = folder.join("log");
+    config.snapshots.url = folder.join("policies").display().to_string();
+    config.generator.model.clone_from(&args.model);
+    config.policy.model.clone_from(&args.model);
+    config.policy.seed = args.seed;
+    config.learner.seed = args.seed;
+    config.service.seed = Some(args.seed);
+    config.service.top_n = 10;
+    config.service.limits = SelectionLimits { k_min: 1, k_max: 5, token_budget: 1_024 };
+    config.service.exploration = Exploration::Sample { temperature: 0.5, epsilon: 0.02 };
+    config.service.learner.interval_ms = 0;
+    config.service.learner.min_new_rewards = 150;
+    config.service.judge.join_window_ms = 120_000;
+    config.service.judge.poll_wait_ms = 100;
+    config.service.replay_buffer.poll_wait_ms = 100;
+    Ok(config)
+}
+
+/// What is said under the table.
+fn closing(report: &Report) -> String {
+    let latency = report.extra.get("latency_ms").cloned().unwrap_or_default();
+    format!(
+        "\n{}\n{} swaps while serving, {} failed requests; latency of the answer path in ms: {}",
+        table(report).trim_end(),
+        report.swaps,
+        report.failed_requests,
+        latency
+    )
+}
+
+/// Turns events into progress.
+struct Watch {
+    asking: Option<Progress>,
+    evaluating: Option<Progress>,
+    held_out: u64,
+    asked: usize,
+    evaluated: usize,
+}
+
+impl Watch {
+    fn new(config: &DemoConfig) -> Self {
+        let asking = Some(Progress::start("questions", Some(config.asked as u64)));
+        let held_out = config.held_out as u64;
+        Self { asking, evaluating: None, held_out, asked: 0, evaluated: 0 }
+    }
+
+    fn see(&mut self, event: DemoEvent) {
+        match event {
+            DemoEvent::Asked { done, recent_f1, .. } => {
+                // A line for each of a thousand questions helps nobody off a terminal.
+                let step = (done - self.asked) as u64;
+                if let Some(progress) = self.asking.as_mut().filter(|_| done % 20 == 0) {
+                    progress.advance(step, &json!({ "f1_of_last_100": round(recent_f1) }));
+                    self.asked = done;
+                }
+            }
+            DemoEvent::Swapped { version, after, reason } => {
+                let figures = json!({ "swapped_to": version, "after": after, "gate": reason });
+                if let Some(progress) = &mut self.asking {
+                    progress.advance(0, &figures);
+                }
+            }
+            DemoEvent::Evaluated { done, total } => {
+                if let Some(progress) = self.asking.take() {
+                    progress.finish();
+                }
+                let held_out = self.held_out.min(total as u64);
+                let progress = self
+                    .evaluating
+                    .get_or_insert_with(|| Progress::start("held-out questions", Some(held_out)));
+                if done % 20 == 0 || done == total {
+                    progress.advance((done - self.evaluated) as u64, &json!({}));
+                    self.evaluated = done;
+                }
+            }
+        }
+    }
+}
+
+fn round(value: f64) -> f64 {
+    (value * 1000.0).round() / 1000.0
 }

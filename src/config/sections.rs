@@ -156,13 +156,22 @@ pub enum JudgeKind {
 }
 
 /// `[judge]`: what turns answers into rewards.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct JudgeConfig {
     /// Which judge.
     pub kind: JudgeKind,
     /// Weight of each part of the reward.
     pub weights: Blend,
+}
+
+impl Default for JudgeConfig {
+    fn default() -> Self {
+        // The price of context is what makes fewer documents better at equal answers: a passage of
+        // a hundred tokens has to earn a hundredth of F1.
+        let weights = Blend { context_cost: -0.1, ..Blend::default() };
+        Self { kind: JudgeKind::Reference, weights }
+    }
 }
 
 /// Which weights learning may change.
