@@ -3,7 +3,9 @@
 //! Owns the file formats, their errors and the stable splits by id. Does not know the index, the
 //! policy or any metric. A file loads whole or not at all.
 //!
-//! - JSON lines, questions: `id` (or `_id`), `question` (or `query`, `text`), `answers`, and more.
+//! - JSON lines, questions: `question` (or `query`, `text`), `answers` (or `answer`; a list or one
+//!   string), `id` (or `_id`), and more. Without an id the question gets one from its own text
+//!   ([`derived_id`]); the same text again is then the same question and is skipped.
 //! - JSON lines, passages: `pid` (or `id`, `_id`), `title`, `text`.
 //! - SQuAD JSON (`.json`): every question with its paragraph as the positive; every paragraph.
 //!
@@ -21,10 +23,12 @@ pub use select::{Half, Selection, Split, select};
 pub use split::{bucket, reader_half};
 
 use crate::rewards::UNANSWERABLE;
+use crate::text;
 use actors::types::{Document, DocumentId, Query, QueryId};
 use fields::Fields;
 use lines::Lines;
 use serde_json::{Map, Value};
+use sha2::{Digest as _, Sha256};
 use std::collections::{BTreeMap, HashMap};
 use std::io::Read;
 use std::path::Path;
@@ -32,7 +36,7 @@ use std::path::Path;
 /// One question of a dataset with what is known of its answer.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Question {
-    /// Unique over all loaded files.
+    /// Unique over all loaded files; [`derived_id`] where the file gives none.
     pub id: String,
     /// The set it comes from (`dataset`, or `domain` in the bundled set); may be empty.
     pub dataset: String,
@@ -87,7 +91,18 @@ impl Question {
     }
 }
 
-/// Loads every question of some files, in order; at least one, and no id twice.
+/// The id of a question that has none: `q-` and the first 16 hexadecimal digits of the SHA-256 of
+/// its text, normalised as the metrics do ([`text::normalise`]); of the text as it stands where
+/// nothing is left of it.
+pub fn derived_id(question: &str) -> String {
+    let normalised = text::normalise(question);
+    let named = if normalised.is_empty() { question } else { &normalised };
+    let digest = Sha256::digest(named.as_bytes());
+    let head = digest.iter().take(8).fold(0_u64, |value, byte| (value << 8) | u64::from(*byte));
+    format!("q-{head:016x}")
+}
+
+/// Loads every question of some files, in order; at least one, and no given id twice.
 pub fn load_questions<P: AsRef<Path>>(paths: &[P]) -> Result<Vec<Question>, DatasetError> {
     let mut set = Unique::new("question");
     for path in paths {
@@ -132,8 +147,12 @@ fn read_questions_into(
     }
     let mut lines = Lines::new(name, source)?;
     while let Some((place, object)) = lines.next_object()? {
-        let question = question_of(Fields::new(&place, object))?;
-        set.push(question.id.clone(), place, question)?;
+        let (question, is_named) = question_of(Fields::new(&place, object))?;
+        if is_named {
+            set.push(question.id.clone(), place, question)?;
+        } else {
+            set.push_unnamed(question.id.clone(), place, question)?;
+        }
     }
     Ok(())
 }
@@ -157,10 +176,13 @@ fn read_passages_into(
     Ok(())
 }
 
-fn question_of(mut fields: Fields<'_>) -> Result<Question, DatasetError> {
+/// The question of a line, and whether the line itself names it.
+fn question_of(mut fields: Fields<'_>) -> Result<(Question, bool), DatasetError> {
+    let given = fields.given_text(&["id", "_id"])?;
+    let (is_named, asked) = (given.is_some(), fields.text(&["question", "query", "text"])?);
     let mut question = Question {
-        id: fields.text(&["id", "_id"])?,
-        question: fields.text(&["question", "query", "text"])?,
+        id: given.unwrap_or_else(|| derived_id(&asked)),
+        question: asked,
         dataset: fields.optional_text(&["dataset", "domain"])?.unwrap_or_default(),
         group: fields.optional_text(&["group"])?.unwrap_or_default(),
         answers: fields.texts(&["answers", "answer"])?,
@@ -174,7 +196,7 @@ fn question_of(mut fields: Fields<'_>) -> Result<Question, DatasetError> {
     for (name, value) in fields.rest() {
         question.meta.entry(name).or_insert(value);
     }
-    Ok(question)
+    Ok((question, is_named))
 }
 
 fn document_of(mut fields: Fields<'_>) -> Result<Document, DatasetError> {
@@ -205,20 +227,42 @@ fn open(path: &impl AsRef<Path>) -> Result<std::fs::File, DatasetError> {
 struct Unique<T> {
     what: &'static str,
     items: Vec<T>,
-    places: HashMap<String, Place>,
+    /// Where each id stands, and whether the file gave it (or it was derived).
+    places: HashMap<String, (Place, bool)>,
+    /// Items without an id of their own that were there already.
+    skipped: u64,
 }
 
 impl<T> Unique<T> {
     fn new(what: &'static str) -> Self {
-        Self { what, items: Vec::new(), places: HashMap::new() }
+        Self { what, items: Vec::new(), places: HashMap::new(), skipped: 0 }
     }
 
+    /// Takes an item under the id that its file gives.
     fn push(&mut self, id: String, place: Place, item: T) -> Result<(), DatasetError> {
-        if let Some(first) = self.places.get(&id) {
+        self.insert(id, (place, true), item)
+    }
+
+    /// Takes an item under an id made of its content; one that is there already is skipped.
+    fn push_unnamed(&mut self, id: String, place: Place, item: T) -> Result<(), DatasetError> {
+        if matches!(self.places.get(&id), Some((_, false))) {
+            self.skipped += 1;
+            return Ok(());
+        }
+        self.insert(id, (place, false), item)
+    }
+
+    fn insert(
+        &mut self,
+        id: String,
+        (place, is_named): (Place, bool),
+        item: T,
+    ) -> Result<(), DatasetError> {
+        if let Some((first, _)) = self.places.get(&id) {
             let first = first.clone();
             return Err(DatasetError::Duplicate { what: self.what, id, first, second: place });
         }
-        self.places.insert(id, place);
+        self.places.insert(id, (place, is_named));
         self.items.push(item);
         Ok(())
     }
@@ -227,6 +271,10 @@ impl<T> Unique<T> {
         if self.items.is_empty() {
             let paths = paths.iter().map(name_of).collect::<Vec<_>>().join(", ");
             return Err(DatasetError::Empty { what: self.what, paths });
+        }
+        if self.skipped > 0 {
+            let (what, skipped) = (self.what, self.skipped);
+            tracing::warn!(what, skipped, "lines without an id say what was said before");
         }
         Ok(self.items)
     }

@@ -4,9 +4,11 @@
 //! so a new one is a file, an enum variant in `config`, and an arm here.
 
 mod lab;
+mod operator;
 mod reader;
 
 pub use lab::{Lab, lab};
+pub use operator::OperatorLog;
 
 use crate::adapters::index_embedded::EmbeddedIndex;
 use crate::adapters::judge_reference::ReferenceJudge;
@@ -210,15 +212,29 @@ pub async fn index(config: &Config) -> Result<Arc<dyn SearchIndex>, WiringError>
 /// # Errors
 /// The folder cannot be made, or the log is damaged or in use.
 pub async fn log(config: &Config) -> Result<Arc<dyn EventLog>, WiringError> {
+    Ok(Arc::new(embedded_log(config).await?))
+}
+
+async fn embedded_log(config: &Config) -> Result<EmbeddedLog, WiringError> {
     let limits = config.log.limits.clone();
     Ok(match config.log.kind {
-        Placement::Memory => Arc::new(EmbeddedLog::in_memory(limits).await?),
+        Placement::Memory => EmbeddedLog::in_memory(limits).await?,
         Placement::Embedded => {
             let folder = &config.log.folder;
             make_folder(folder, "log.folder")?;
-            Arc::new(EmbeddedLog::open(&folder.join(LOG_FILE), limits).await?)
+            EmbeddedLog::open(&folder.join(LOG_FILE), limits).await?
         }
     })
+}
+
+/// The policy that a service of this configuration serves before anything is learned.
+///
+/// # Errors
+/// The model folder cannot be loaded.
+pub fn first_policy(config: &Config) -> Result<PolicySnapshot, WiringError> {
+    let reader = lab::load_reader(&config.policy.model, config.generator.reader.clone())?;
+    serving::first_snapshot(reader.width(), config.policy.seed, &TensorDevice::Cpu)
+        .map_err(WiringError::Policy)
 }
 
 /// Opens the snapshot store: a URL, `memory:`, or a folder.

@@ -1,22 +1,21 @@
-//! `regrade policy`: what versions there are, what became of them, and their weights as a file.
+//! `regrade policy`: what versions there are, what became of them, their weights, and which serves.
 //!
-//! Reads the snapshot store and the log. Both belong to the service while it runs: the embedded log
-//! lets nobody else in, and then versions are listed without their state.
+//! Reads the snapshot store and the log. The embedded log belongs to the service while it runs and
+//! lets nobody else in: versions are then listed without their state, and none is moved.
+
+mod change;
+mod diff;
 
 use super::settings::ConfigArgs;
 use super::{CliError, say};
-use crate::config::Config;
-use crate::wiring::{self, WiringError};
+use crate::config::{Config, Placement};
+use crate::policy::policy_folder;
+use crate::wiring::{self, OperatorLog, WiringError};
 use actors::ports::{LogError, SnapshotStore, Stream};
-use actors::types::{PolicyRecord, PolicyVersion};
+use actors::types::{PolicyRecord, PolicySnapshot, PolicyVersion};
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
-
-/// Records read from the log in one go.
-const PAGE: usize = 1_000;
 
 /// Flags of `regrade policy`.
 #[derive(Debug, clap::Args)]
@@ -39,70 +38,83 @@ enum Action {
         #[command(flatten)]
         settings: ConfigArgs,
     },
-    /// Write one version's weights to a safetensors file.
+    /// Write one version's weights to a file, or to a policy folder for `regrade evaluate`.
     Export {
         /// The version's number.
         version: u64,
-        /// The file; it must not exist.
-        #[arg(long, value_name = "FILE")]
+        /// A file ending in `.safetensors`, or a folder; it must not exist.
+        #[arg(long, value_name = "FILE|DIR")]
         out: PathBuf,
         #[command(flatten)]
         settings: ConfigArgs,
     },
-    /// Make a version the champion.
+    /// Make a version the champion; every serving node follows.
     Promote {
         /// The version's number.
         version: u64,
+        #[command(flatten)]
+        settings: ConfigArgs,
     },
-    /// Return to the champion before.
-    Rollback,
-    /// Compare the weights of two versions.
+    /// Return to the champion before the present one, or to the untrained policy before the first.
+    Rollback {
+        #[command(flatten)]
+        settings: ConfigArgs,
+    },
+    /// Compare the weights of two policies, tensor by tensor, one JSON line each.
     Diff {
-        /// One version's number.
-        left: u64,
-        /// The other's.
-        right: u64,
+        /// A version's number, or a policy folder.
+        left: String,
+        /// Another.
+        right: String,
+        #[command(flatten)]
+        settings: ConfigArgs,
     },
 }
 
 /// Runs one action.
 ///
 /// # Errors
-/// A store that cannot be opened, a version that is not in it, or an action that is not built.
+/// A store or log that cannot be opened, a version that is not in it, or weights that do not fit.
 pub async fn run(args: Args) -> Result<(), CliError> {
-    match args.action {
-        Action::List { settings } => list(&settings.load(Vec::new())?).await,
+    let lines = match args.action {
+        Action::List { settings } => list(&settings.load(Vec::new())?).await?,
         Action::Show { version, settings } => {
-            show(&settings.load(Vec::new())?, PolicyVersion(version)).await
+            vec![show(&settings.load(Vec::new())?, PolicyVersion(version)).await?]
         }
         Action::Export { version, out, settings } => {
-            export(&settings.load(Vec::new())?, PolicyVersion(version), &out).await
+            vec![export(&settings.load(Vec::new())?, PolicyVersion(version), &out).await?]
         }
-        Action::Promote { version } => Err(not_built(&format!("promote {version}"))),
-        Action::Rollback => Err(not_built("rollback")),
-        Action::Diff { left, right } => Err(not_built(&format!("diff {left} {right}"))),
-    }
-}
-
-fn not_built(action: &str) -> CliError {
-    CliError::because(format!(
-        "`regrade policy {action}` is not built yet; the learner's gate promotes by itself"
-    ))
+        Action::Promote { version, settings } => {
+            vec![change::promote(&settings.load(Vec::new())?, PolicyVersion(version)).await?]
+        }
+        Action::Rollback { settings } => {
+            vec![change::rollback(&settings.load(Vec::new())?).await?]
+        }
+        Action::Diff { left, right, settings } => {
+            let config = settings.load(Vec::new())?;
+            diff::of(&policy(&config, &left).await?, &policy(&config, &right).await?)?
+        }
+    };
+    lines.iter().try_for_each(say)
 }
 
 fn store(config: &Config) -> Result<Arc<dyn SnapshotStore>, CliError> {
     wiring::snapshots(config).map_err(|e| CliError::failed("cannot read policies", e))
 }
 
-async fn list(config: &Config) -> Result<(), CliError> {
+async fn list(config: &Config) -> Result<Vec<Value>, CliError> {
     let store = store(config)?;
     let versions =
         store.list().await.map_err(|e| CliError::failed("cannot list the snapshot store", e))?;
     let history = history(config).await?;
-    for version in versions {
-        say(summary(version, history.get(&version).and_then(|records| records.last())))?;
-    }
-    Ok(())
+    let champion = change::champions(&history).last().copied();
+    let of = |version| {
+        let last = history.iter().rev().find(|record| record.version == version);
+        let mut line = summary(version, last);
+        line["serves"] = json!(champion == Some(version));
+        line
+    };
+    Ok(versions.into_iter().map(of).collect())
 }
 
 fn summary(version: PolicyVersion, last: Option<&PolicyRecord>) -> Value {
@@ -117,36 +129,50 @@ fn summary(version: PolicyVersion, last: Option<&PolicyRecord>) -> Value {
     })
 }
 
-async fn show(config: &Config, version: PolicyVersion) -> Result<(), CliError> {
+async fn show(config: &Config, version: PolicyVersion) -> Result<Value, CliError> {
     let snapshot = get(config, version).await?;
-    let history = history(config).await?;
-    say(json!({
+    let mut history = history(config).await?;
+    history.retain(|record| record.version == version);
+    Ok(json!({
         "version": snapshot.version,
         "parent": snapshot.parent,
         "recipe": snapshot.recipe,
         "digest": snapshot.digest,
         "bytes": snapshot.weights.len(),
-        "history": history.get(&version),
+        "history": history,
     }))
 }
 
-async fn export(config: &Config, version: PolicyVersion, out: &Path) -> Result<(), CliError> {
+async fn export(config: &Config, version: PolicyVersion, out: &Path) -> Result<Value, CliError> {
     let snapshot = get(config, version).await?;
     let place = out.display().to_string();
-    let cannot = |e| CliError::failed(format!("cannot write `{place}`; give another --out"), e);
-    write_new(out, &snapshot.weights).map_err(cannot)?;
-    say(json!({
+    let hint = format!("cannot write `{place}`; give another --out");
+    if out.extension().is_some_and(|extension| extension == "safetensors") {
+        write_new(out, &snapshot.weights).map_err(|e| CliError::failed(hint, e))?;
+    } else if out.exists() {
+        return Err(CliError::because(format!("`{place}` exists; give another --out")));
+    } else {
+        policy_folder::write(out, &snapshot).map_err(|e| CliError::failed(hint, e))?;
+    }
+    Ok(json!({
         "version": snapshot.version,
         "digest": snapshot.digest,
-        "file": out,
+        "out": out,
         "bytes": snapshot.weights.len(),
     }))
 }
 
-async fn get(
-    config: &Config,
-    version: PolicyVersion,
-) -> Result<actors::types::PolicySnapshot, CliError> {
+/// A policy by its version's number in the store, or by its folder.
+async fn policy(config: &Config, name: &str) -> Result<PolicySnapshot, CliError> {
+    match name.strip_prefix('v').unwrap_or(name).parse() {
+        Ok(version) => get(config, PolicyVersion(version)).await,
+        Err(_) => policy_folder::read(Path::new(name)).map_err(|e| {
+            CliError::failed(format!("`{name}` is neither a version nor a policy folder"), e)
+        }),
+    }
+}
+
+async fn get(config: &Config, version: PolicyVersion) -> Result<PolicySnapshot, CliError> {
     let hint = format!("cannot read policy {version}; `regrade policy list` shows what there is");
     store(config)?.get(version).await.map_err(|e| CliError::failed(hint, e))
 }
@@ -163,30 +189,32 @@ fn write_new(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     written
 }
 
-/// What the log says of each version, oldest first; empty where a running service has the log.
-async fn history(config: &Config) -> Result<BTreeMap<PolicyVersion, Vec<PolicyRecord>>, CliError> {
-    let cannot = |e| CliError::failed("cannot read the log of policies", e);
-    let log = match wiring::log(config).await {
-        Ok(log) => log,
+/// What the log says of policies, oldest first; empty where a running service has the log.
+async fn history(config: &Config) -> Result<Vec<PolicyRecord>, CliError> {
+    if config.log.kind == Placement::Memory {
+        return Ok(Vec::new());
+    }
+    match OperatorLog::open(config).await {
+        Ok(log) => records(&log).await,
         Err(WiringError::Log(LogError::InUse(reason))) => {
             tracing::warn!(reason, "states are not shown");
-            return Ok(BTreeMap::new());
+            Ok(Vec::new())
         }
-        Err(error) => return Err(CliError::failed("cannot read the log of policies", error)),
-    };
-    // Never committed: the next call starts at the beginning again.
-    let mut consumer = log.consumer("policy-cli", &[Stream::Policies]).await.map_err(cannot)?;
-    let mut history: BTreeMap<PolicyVersion, Vec<PolicyRecord>> = BTreeMap::new();
-    loop {
-        let records = consumer.poll(PAGE, Duration::ZERO).await.map_err(cannot)?;
-        if records.is_empty() {
-            return Ok(history);
-        }
-        for record in &records {
-            let policy: PolicyRecord = serde_json::from_slice(&record.payload).map_err(|e| {
-                CliError::failed(format!("record {} is not a policy", record.offset), e)
-            })?;
-            history.entry(policy.version).or_default().push(policy);
-        }
+        Err(error) => Err(CliError::failed("cannot read the log of policies", error)),
     }
 }
+
+async fn records(log: &OperatorLog) -> Result<Vec<PolicyRecord>, CliError> {
+    let records = log
+        .read(Stream::Policies)
+        .await
+        .map_err(|e| CliError::failed("cannot read the log of policies", e))?;
+    let of = |record: &actors::ports::Record| {
+        serde_json::from_slice(&record.payload)
+            .map_err(|e| CliError::failed(format!("record {} is not a policy", record.offset), e))
+    };
+    records.iter().map(of).collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -18,10 +18,21 @@ impl<'a> Fields<'a> {
     /// A non-empty string under the first of `names` that is present.
     pub(super) fn text(&mut self, names: &[&str]) -> Result<String, DatasetError> {
         let field = names.first().copied().unwrap_or_default();
-        match self.optional_text(names)? {
-            Some(text) if !text.trim().is_empty() => Ok(text),
-            Some(_) => Err(self.wrong(field, "a non-empty string", "an empty one")),
+        match self.given_text(names)? {
+            Some(text) => Ok(text),
             None => Err(self.wrong(field, "a non-empty string", "nothing")),
+        }
+    }
+
+    /// A non-empty string under the first of `names` that is present; `None` where it is missing
+    /// or null.
+    pub(super) fn given_text(&mut self, names: &[&str]) -> Result<Option<String>, DatasetError> {
+        let field = names.first().copied().unwrap_or_default();
+        match self.optional_text(names)? {
+            Some(text) if text.trim().is_empty() => {
+                Err(self.wrong(field, "a non-empty string", "an empty one"))
+            }
+            found => Ok(found),
         }
     }
 

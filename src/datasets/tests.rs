@@ -101,6 +101,38 @@ fn an_id_that_stands_twice_is_named_with_both_lines() {
 }
 
 #[test]
+fn a_question_without_an_id_gets_one_from_its_text() {
+    let text = concat!(
+        "{\"question\":\"Where is  the Nile?\",\"answer\":[\"Africa\",\"Egypt\"]}\n",
+        "{\"question\":\"Who is Ada?\",\"answers\":\"a programmer\",\"id\":null}\n",
+    );
+    let questions = read_questions("q.jsonl", text.as_bytes()).unwrap();
+    // python: hashlib.sha256(b"where is nile").hexdigest()[:16]
+    assert_eq!(questions[0].id, "q-f3564b5407874894");
+    assert_eq!(questions[0].id, derived_id("where is the nile"));
+    assert_eq!(questions[0].answers, ["Africa", "Egypt"]);
+    assert_eq!(questions[1].answers, ["a programmer"]);
+    assert_eq!(questions[1].id, derived_id("Who is Ada?"));
+    assert_ne!(derived_id("?!"), derived_id("…!"), "signs alone are still told apart");
+}
+
+#[test]
+fn a_question_that_comes_again_without_an_id_is_skipped_and_counted() {
+    let line = "{\"question\":\"Who is Ada?\",\"answer\":\"x\"}\n";
+    let text = format!("{line}{line}{{\"question\":\"who is ada\"}}\n{NQ}\n");
+    let mut set = Unique::new("question");
+    read_questions_into("q.jsonl", text.as_bytes(), &mut set).unwrap();
+    assert_eq!((set.items.len(), set.skipped), (2, 2));
+    assert_eq!(set.items[0].answers, ["x"], "the first stays");
+    // A given id stays an error, also where it is one that was derived.
+    let given = format!("{line}{{\"id\":\"{}\",\"question\":\"?\"}}", derived_id("Who is Ada?"));
+    assert!(question_error(&given).contains("stands twice: q.jsonl:1 and q.jsonl:2"));
+    assert!(question_error(&format!("{NQ}\n{NQ}")).contains("`nq-1` stands twice"));
+    let empty = "{\"id\":\" \",\"question\":\"q\"}";
+    assert!(question_error(empty).contains("field `id`: expected a non-empty string"));
+}
+
+#[test]
 fn an_id_may_not_stand_in_two_files_either() {
     let folder = tempfile::tempdir().unwrap();
     let paths = [folder.path().join("one.jsonl"), folder.path().join("two.jsonl")];
