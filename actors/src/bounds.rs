@@ -2,8 +2,10 @@
 //! work, and a guard around work that may hang or panic.
 
 use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 use tokio::task::JoinHandle;
+use tracing::Instrument as _;
 
 /// Refuses 0 for a bound or a duration, naming the field.
 pub(crate) fn at_least_one(field: &str, value: u64) -> Result<(), String> {
@@ -72,6 +74,16 @@ pub(crate) enum Broken {
     Panicked,
 }
 
+/// Runs work and gives the words of its panic, if it panics. What the work was changing may be
+/// half-way then: whoever catches must throw it away.
+pub(crate) fn caught<T>(work: impl FnOnce() -> T) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(work)).map_err(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+        text.unwrap_or("no reason given").to_owned()
+    })
+}
+
 struct AbortOnDrop<T>(JoinHandle<T>);
 
 impl<T> Drop for AbortOnDrop<T> {
@@ -85,7 +97,7 @@ pub(crate) async fn guarded<T: Send + 'static>(
     deadline: Duration,
     work: impl Future<Output = T> + Send + 'static,
 ) -> Result<T, Broken> {
-    let mut task = AbortOnDrop(ractor::concurrency::spawn(work));
+    let mut task = AbortOnDrop(ractor::concurrency::spawn(work.in_current_span()));
     match tokio::time::timeout(deadline, &mut task.0).await {
         Err(_) => Err(Broken::Deadline(deadline)),
         Ok(Err(_)) => Err(Broken::Panicked),

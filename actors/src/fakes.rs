@@ -10,6 +10,7 @@ mod world;
 pub use log::MemoryLog;
 pub use models::{FakeLearner, FakePolicy, Lesson, snapshot};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::SeqCst};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 pub use world::{FakeGenerator, FakeIndex, FakeJudge, MemorySnapshots, World};
 
@@ -20,6 +21,7 @@ pub struct Knob {
     failures: AtomicU32,
     panics: AtomicU32,
     delay_ms: AtomicU64,
+    poison: Mutex<Option<String>>,
 }
 
 impl Knob {
@@ -36,6 +38,21 @@ impl Knob {
     /// Makes every call take this long (tokio's time).
     pub fn delay(&self, delay: Duration) {
         self.delay_ms.store(u64::try_from(delay.as_millis()).unwrap_or(u64::MAX), SeqCst);
+    }
+
+    /// Makes every call that is given this text panic.
+    pub fn panic_on(&self, text: &str) {
+        *self.poison.lock().unwrap_or_else(PoisonError::into_inner) = Some(text.to_owned());
+    }
+
+    /// Panics if the text is the one told by [`Knob::panic_on`].
+    #[expect(clippy::panic, reason = "the fault that this knob exists for")]
+    pub fn taste(&self, text: &str) {
+        let is_poison =
+            self.poison.lock().unwrap_or_else(PoisonError::into_inner).as_deref() == Some(text);
+        if is_poison {
+            panic!("scripted poison");
+        }
     }
 
     /// Calls so far.

@@ -6,7 +6,6 @@
 use crate::bounds::all_at_least_one;
 use crate::clock::Clock;
 use crate::ports::{Commit, EventLog, LogError, Record, StateChange, Stream};
-use crate::service::ServiceError;
 use crate::slot::Request;
 use crate::tail::{
     self, Consumer, Opened, Origin, Step, Stepped, Task, Watermarks, backoff, deadletter, record,
@@ -67,6 +66,17 @@ impl Config {
     }
 }
 
+/// Why a query was not answered.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Failure {
+    /// The query itself is wrong; no further try helps.
+    #[error("{0}")]
+    Lasting(String),
+    /// Another try may succeed.
+    #[error("{0}")]
+    Passing(String),
+}
+
 /// What the intake understands.
 pub enum Message {
     /// The log is open, or not (sent by itself).
@@ -93,7 +103,7 @@ struct Over {
     name: String,
     origin: Origin,
     query: Query,
-    result: Result<Served, ServiceError>,
+    result: Result<Served, Failure>,
 }
 
 /// What the actor is made of.
@@ -102,7 +112,7 @@ pub struct Args {
     /// Where queries come from and answers go.
     pub log: Arc<dyn EventLog>,
     /// The one door.
-    pub door: Request<Query, Result<Served, ServiceError>>,
+    pub door: Request<Query, Result<Served, Failure>>,
     /// Stamps.
     pub clock: Clock,
     /// Bounds.
@@ -345,7 +355,7 @@ fn name_of(record: &Record, query: &Query) -> String {
 }
 
 /// Lets a query in, again while the failure may pass.
-async fn attempts(args: &Args, query: &Query) -> Result<Served, ServiceError> {
+async fn attempts(args: &Args, query: &Query) -> Result<Served, Failure> {
     let config = args.config;
     let (base, max) = (config.backoff_ms, config.backoff_max_ms);
     let (base, max) = (Duration::from_millis(base), Duration::from_millis(max));
@@ -354,7 +364,7 @@ async fn attempts(args: &Args, query: &Query) -> Result<Served, ServiceError> {
         let result = (args.door)(query.clone()).await;
         failures += 1;
         match result {
-            Err(ServiceError::Refused(_)) | Ok(_) => return result,
+            Err(Failure::Lasting(_)) | Ok(_) => return result,
             Err(_) if failures >= config.attempts_max => return result,
             Err(error) => {
                 tracing::debug!(%error, failures, "query from the log failed, trying again");

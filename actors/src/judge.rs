@@ -3,9 +3,10 @@
 //! Floor 2. Its memory is derived state of the log, committed in one step with its positions and
 //! rewards, so that a restart loses and repeats nothing. It never slows an answer: it only reads.
 
+mod config;
 mod join;
 
-use crate::bounds::{all_at_least_one, guarded};
+use crate::bounds::guarded;
 use crate::clock::Clock;
 use crate::invariants::{
     EpisodeEnds, FeedbackFates, episodes_are_conserved, feedback_is_conserved,
@@ -14,85 +15,13 @@ use crate::ports::{self, Commit, EventLog, JudgeTask, LogError, Record, Stream};
 use crate::tail::{self, Consumer, Opened, Step, Stepped, Task, backoff, deadletter};
 use crate::telemetry;
 use crate::types::{DecisionId, Verdict};
+pub use config::Config;
 use join::Joiner;
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::Duration;
-
-/// Bounds of the judge.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Config {
-    /// How long an episode waits for feedback to be judged by, and feedback for its episode,
-    /// milliseconds, ≥ 1.
-    pub join_window_ms: u64,
-    /// Episodes kept waiting, ≥ 1; beyond it the oldest expires early.
-    pub pending_max: usize,
-    /// Episodes due or being judged at which reading pauses, ≥ 1.
-    pub backlog_max: usize,
-    /// Feedback kept for an episode, ≥ 1; more is counted as joined and not kept.
-    pub feedback_max: usize,
-    /// Feedback kept that came before its episode, ≥ 1; beyond it the oldest is an orphan.
-    pub early_max: usize,
-    /// Feedback ids remembered to know repeats, ≥ 1.
-    pub seen_max: usize,
-    /// Decisions remembered after their verdict, to know late feedback, ≥ 1.
-    pub done_max: usize,
-    /// Judge calls at once, ≥ 1.
-    pub concurrency: usize,
-    /// Longest judge call, milliseconds, ≥ 1.
-    pub deadline_ms: u64,
-    /// Pause after a failed call of judge or log, milliseconds, ≥ 1; doubled each time.
-    pub backoff_ms: u64,
-    /// Longest pause, milliseconds, ≥ 1.
-    pub backoff_max_ms: u64,
-    /// Records read in one step, ≥ 1.
-    pub poll_max: usize,
-    /// Longest wait for the first record of a step, milliseconds, ≥ 1; verdicts wait for it too.
-    pub poll_wait_ms: u64,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            join_window_ms: 600_000,
-            pending_max: 10_000,
-            backlog_max: 1_000,
-            feedback_max: 64,
-            early_max: 10_000,
-            seen_max: 100_000,
-            done_max: 100_000,
-            concurrency: 8,
-            deadline_ms: 30_000,
-            backoff_ms: 100,
-            backoff_max_ms: 30_000,
-            poll_max: 256,
-            poll_wait_ms: 100,
-        }
-    }
-}
-
-impl Config {
-    /// Checks every value, naming the first field that is wrong.
-    pub fn validate(&self) -> Result<(), String> {
-        all_at_least_one(&[
-            ("join_window_ms", self.join_window_ms),
-            ("pending_max", self.pending_max as u64),
-            ("backlog_max", self.backlog_max as u64),
-            ("feedback_max", self.feedback_max as u64),
-            ("early_max", self.early_max as u64),
-            ("seen_max", self.seen_max as u64),
-            ("done_max", self.done_max as u64),
-            ("concurrency", self.concurrency as u64),
-            ("deadline_ms", self.deadline_ms),
-            ("backoff_ms", self.backoff_ms),
-            ("backoff_max_ms", self.backoff_max_ms),
-            ("poll_max", self.poll_max as u64),
-            ("poll_wait_ms", self.poll_wait_ms),
-        ])
-    }
-}
+use tracing::Instrument as _;
 
 /// Counters; part of the derived state, so they count over restarts.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -368,14 +297,16 @@ impl State {
 fn ask(args: &Args, myself: &ActorRef<Message>, id: DecisionId, task: JudgeTask) {
     let (judge, myself) = (Arc::clone(&args.judge), myself.clone());
     let deadline = Duration::from_millis(args.config.deadline_ms);
-    ractor::concurrency::spawn(async move {
+    let span = tracing::info_span!("judge.judge", decision_id = %id);
+    let asked = async move {
         let said = match guarded(deadline, async move { judge.judge(&task).await }).await {
             Ok(Ok(verdict)) => Ok(verdict),
             Ok(Err(error)) => Err(error.to_string()),
             Err(broken) => Err(format!("judge gave no verdict: {broken}")),
         };
         let _ = myself.send_message(Message::Judged(id, said));
-    });
+    };
+    ractor::concurrency::spawn(asked.instrument(span));
 }
 
 /// Takes in one record; one that cannot be read goes to the dead letters in the same commit.

@@ -3,15 +3,16 @@
 //! Floor 2. Knows no buffer and no reranker, only the requests handed in `Args`. The actor stays
 //! responsive while it trains; whatever goes wrong there is an outcome, and old weights serve on.
 
+mod config;
 mod update;
 
-use crate::bounds::all_at_least_one;
 use crate::clock::Clock;
 use crate::compute::ComputeMode;
 use crate::ports::{self, Batch, EventLog, Examination, LearnError, LearnReport, SnapshotStore};
 use crate::slot::Request;
 use crate::telemetry;
 use crate::types::{PolicySnapshot, PolicyStamp, PolicyVersion};
+pub use config::Config;
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -19,64 +20,6 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use update::Trainer;
-
-/// Bounds of the learner.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Config {
-    /// An update is due this long after the last if there is any new reward, milliseconds; 0: never.
-    pub interval_ms: u64,
-    /// An update is due once so many rewards are new; 0: never.
-    pub min_new_rewards: u64,
-    /// How often the schedule is looked at, milliseconds, ≥ 1.
-    pub tick_ms: u64,
-    /// Most samples to train on, ≥ 1.
-    pub train_max: usize,
-    /// Most held-out samples.
-    pub holdout_max: usize,
-    /// Longest training, and longest examination, milliseconds, ≥ 1.
-    pub deadline_ms: u64,
-    /// Longest request to another actor or store while publishing, milliseconds, ≥ 1.
-    pub publish_deadline_ms: u64,
-    /// Pause after a failed start, milliseconds, ≥ 1; doubled each time.
-    pub backoff_ms: u64,
-    /// Longest pause, milliseconds, ≥ 1.
-    pub backoff_max_ms: u64,
-    /// Records of `regrade.policies` read at the start, ≥ 1.
-    pub policies_max: usize,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            interval_ms: 60_000,
-            min_new_rewards: 64,
-            tick_ms: 500,
-            train_max: 2_048,
-            holdout_max: 512,
-            deadline_ms: 600_000,
-            publish_deadline_ms: 30_000,
-            backoff_ms: 200,
-            backoff_max_ms: 30_000,
-            policies_max: 100_000,
-        }
-    }
-}
-
-impl Config {
-    /// Checks every value, naming the first field that is wrong.
-    pub fn validate(&self) -> Result<(), String> {
-        all_at_least_one(&[
-            ("tick_ms", self.tick_ms),
-            ("train_max", self.train_max as u64),
-            ("deadline_ms", self.deadline_ms),
-            ("publish_deadline_ms", self.publish_deadline_ms),
-            ("backoff_ms", self.backoff_ms),
-            ("backoff_max_ms", self.backoff_max_ms),
-            ("policies_max", self.policies_max as u64),
-        ])
-    }
-}
 
 /// Makes a learner; called at each start and after a panic, on the compute thread.
 pub type LearnerFactory =

@@ -1,113 +1,36 @@
 //! The reranker: owns the policy, decides in batches, and swaps weights between two batches.
 //!
 //! Floor 2. Knows no retriever and no learner. While the model computes, requests collect and are
-//! then decided together. A model that panics or hangs cannot be trusted: the actor restarts with
-//! a fresh model and the last weights that swapped well; callers' slots repeat their requests.
+//! then decided together. A policy that panics cannot be trusted: it is made anew with the last
+//! weights that swapped well, and each request of that batch is asked alone, so that the one which
+//! panics again costs only itself. One that hangs, or cannot be made, takes the actor with it; the
+//! supervisor restarts it and callers' slots repeat their requests.
 
-use crate::bounds::{Broken, all_at_least_one, guarded};
+mod config;
+mod messages;
+mod model;
+
+use crate::bounds::{Broken, guarded};
 use crate::compute::{Compute, ComputeError, ComputeMode};
 use crate::ports::{DecideRequest, Policy, PolicyError};
 use crate::telemetry;
 use crate::types::{
-    Candidate, Decision, DecisionId, Document, Exploration, PolicySnapshot, PolicyStamp, Query,
+    Candidate, DecisionId, Document, Exploration, PolicySnapshot, PolicyStamp, Query,
     SelectionLimits,
 };
+pub use config::Config;
+pub use messages::{Error, Message, Observed, Results};
+use messages::{Pass, PassBox, Reply, SwapBox, SwapOver, SwapReply};
+use model::Model;
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
-use rand::SeedableRng;
-use rand::rngs::StdRng;
-use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-/// Bounds of the reranker.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Config {
-    /// Most queries decided in one pass, ≥ 1.
-    pub batch_max: usize,
-    /// Queries that may wait for the next pass, ≥ 1.
-    pub queue_max: usize,
-    /// Longest wait of a caller for its decision, milliseconds, ≥ 1.
-    pub deadline_ms: u64,
-    /// Longest pass, load or swap; the model is given up after it, milliseconds, ≥ 1.
-    pub compute_deadline_ms: u64,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self { batch_max: 8, queue_max: 256, deadline_ms: 5_000, compute_deadline_ms: 30_000 }
-    }
-}
-
-impl Config {
-    /// Checks every value, naming the first field that is wrong.
-    pub fn validate(&self) -> Result<(), String> {
-        all_at_least_one(&[
-            ("batch_max", self.batch_max as u64),
-            ("queue_max", self.queue_max as u64),
-            ("deadline_ms", self.deadline_ms),
-            ("compute_deadline_ms", self.compute_deadline_ms),
-        ])
-    }
-}
-
 /// Makes a serving policy; called at each start of the actor, on the compute thread.
 pub type PolicyFactory = Arc<dyn Fn() -> Result<Box<dyn Policy>, PolicyError> + Send + Sync>;
-
-/// Why there is no decision, or no swap.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Error {
-    /// The request cannot be decided.
-    #[error("{0}")]
-    Refused(String),
-    /// The model failed on it.
-    #[error("{0}")]
-    Model(String),
-    /// The weights do not fit; the old ones serve on.
-    #[error("{0}")]
-    Snapshot(String),
-    /// Too many requests wait already.
-    #[error("reranker is overloaded")]
-    Overloaded,
-}
-
-impl From<PolicyError> for Error {
-    fn from(error: PolicyError) -> Self {
-        match &error {
-            PolicyError::Refused(_) => Self::Refused(error.to_string()),
-            PolicyError::Model(_) => Self::Model(error.to_string()),
-            PolicyError::Snapshot { .. } => Self::Snapshot(error.to_string()),
-        }
-    }
-}
-
-/// What the reranker understands.
-#[derive(Debug)]
-pub enum Message {
-    /// Decides one query.
-    Decide(Box<DecideRequest>, RpcReplyPort<Result<Decision, Error>>),
-    /// Replaces the weights between two batches.
-    Swap(Arc<PolicySnapshot>, RpcReplyPort<Result<PolicyStamp, Error>>),
-    /// Makes a real forward pass.
-    Probe(RpcReplyPort<Result<Decision, Error>>),
-    /// The model is there, or not (sent by itself).
-    Loaded(Result<PolicyStamp, String>),
-    /// A batch is over (sent by itself).
-    Decided(Vec<RpcReplyPort<Result<Decision, Error>>>, Result<Results, String>),
-    /// A swap is over (sent by itself).
-    Swapped(Arc<PolicySnapshot>, SwapReply, Result<Result<PolicyStamp, Error>, String>),
-    /// Asks for the counters.
-    Observe(RpcReplyPort<Observed>),
-}
-
-/// One result a request, in order.
-pub type Results = Vec<Result<Decision, Error>>;
-
-/// The port a swap answers on, and when the swap began.
-pub type SwapReply = (RpcReplyPort<Result<PolicyStamp, Error>>, Instant);
 
 /// What the actor is made of.
 #[derive(Clone)]
@@ -126,44 +49,10 @@ pub struct Args {
     pub config: Config,
 }
 
-/// Counters since the last start.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct Observed {
-    /// Whether the model is loaded.
-    pub is_loaded: bool,
-    /// Weights in use.
-    pub policy: PolicyStamp,
-    /// Decisions asked for.
-    pub requested: u64,
-    /// Decisions made.
-    pub decided: u64,
-    /// Requests that failed.
-    pub failed: u64,
-    /// Requests refused because too many waited.
-    pub refused: u64,
-    /// Passes of the model.
-    pub batches: u64,
-    /// Largest batch.
-    pub batch_largest: usize,
-    /// Swaps done.
-    pub swaps: u64,
-    /// Swaps refused.
-    pub swaps_refused: u64,
-    /// Duration of the last swap, milliseconds.
-    pub swap_last_ms: f64,
-    /// Requests waiting.
-    pub waiting: usize,
-}
-
 /// The actor.
 pub struct Reranker;
 
-struct Model {
-    policy: Option<Box<dyn Policy>>,
-    rng: StdRng,
-}
-
-type Waiting = (Box<DecideRequest>, RpcReplyPort<Result<Decision, Error>>);
+type Waiting = (Box<DecideRequest>, Reply);
 
 #[doc(hidden)]
 pub struct State {
@@ -171,7 +60,9 @@ pub struct State {
     compute: Compute<Model>,
     is_busy: bool,
     waiting: VecDeque<Waiting>,
-    swaps: VecDeque<(Arc<PolicySnapshot>, RpcReplyPort<Result<PolicyStamp, Error>>)>,
+    /// In a pass that panicked; each is asked alone. At most one batch.
+    suspects: VecDeque<(DecideRequest, Reply)>,
+    swaps: VecDeque<(Arc<PolicySnapshot>, SwapReply)>,
     counters: Observed,
 }
 
@@ -185,13 +76,13 @@ impl Actor for Reranker {
         myself: ActorRef<Message>,
         args: Args,
     ) -> Result<State, ActorProcessingErr> {
-        let model = Model { policy: None, rng: StdRng::seed_from_u64(args.seed) };
-        let compute = Compute::start("reranker", args.compute, 2, model)?;
-        let state = State {
+        let compute = Compute::start("reranker", args.compute, 2, Model::new(args.seed))?;
+        let mut state = State {
             args,
             compute,
             is_busy: true,
             waiting: VecDeque::new(),
+            suspects: VecDeque::new(),
             swaps: VecDeque::new(),
             counters: Observed::default(),
         };
@@ -210,8 +101,11 @@ impl Actor for Reranker {
             Message::Probe(reply) => state.decide((Box::new(probe()), reply)),
             Message::Swap(snapshot, reply) => state.swaps.push_back((snapshot, reply)),
             Message::Loaded(result) => state.loaded(result?),
-            Message::Decided(replies, results) => state.decided(replies, results?)?,
-            Message::Swapped(snapshot, reply, result) => state.swapped(snapshot, reply, result?),
+            Message::Decided(over) => {
+                let (pass, results) = (*over.0)?;
+                state.decided(&myself, pass, results);
+            }
+            Message::Swapped(over) => state.swapped(&myself, *over.0)?,
             Message::Observe(reply) => return state.observe(reply),
         }
         state.next(&myself);
@@ -231,7 +125,8 @@ impl State {
         }
     }
 
-    /// Starts the next piece of work if the model is free: a swap first, then a batch.
+    /// Starts the next piece of work if the model is free: a swap first, then a suspect alone,
+    /// then a batch.
     fn next(&mut self, myself: &ActorRef<Message>) {
         if self.is_busy {
             return;
@@ -239,38 +134,39 @@ impl State {
         if let Some((snapshot, reply)) = self.swaps.pop_front() {
             return self.swap(myself, snapshot, reply);
         }
-        let mut batch = (Vec::new(), Vec::new());
-        while batch.0.len() < self.args.config.batch_max {
-            let Some((request, reply)) = self.waiting.pop_front() else { break };
-            // A caller whose deadline passed is not worth a forward pass.
+        // A caller whose deadline passed is not worth a forward pass.
+        while let Some((request, reply)) = self.suspects.pop_front() {
             if !reply.is_closed() {
-                batch.0.push(*request);
-                batch.1.push(reply);
+                let (requests, replies) = (vec![request], vec![reply]);
+                return self.pass(myself, Pass { requests, replies, is_again: true });
             }
         }
-        if !batch.0.is_empty() {
-            self.pass(myself, batch.0, batch.1);
+        let mut pass = Pass { requests: Vec::new(), replies: Vec::new(), is_again: false };
+        while pass.requests.len() < self.args.config.batch_max {
+            let Some((request, reply)) = self.waiting.pop_front() else { break };
+            if !reply.is_closed() {
+                pass.requests.push(*request);
+                pass.replies.push(reply);
+            }
+        }
+        if !pass.requests.is_empty() {
+            self.pass(myself, pass);
         }
     }
 
-    fn load(&self, myself: &ActorRef<Message>) {
-        let factory = Arc::clone(&self.args.factory);
-        let adopted = self.args.adopted.borrow().clone();
-        let work = move |model: &mut Model| {
-            let mut policy = factory().map_err(|error| error.to_string())?;
-            if let Some(snapshot) = adopted
-                && let Err(error) = policy.swap(&snapshot)
-            {
-                telemetry::policy_refused(snapshot.version.0, &error);
-            }
-            let stamp = policy.stamp();
-            model.policy = Some(policy);
-            Ok(stamp)
-        };
+    /// Makes the policy, at the start and after a panic.
+    fn load(&mut self, myself: &ActorRef<Message>) {
+        self.is_busy = true;
+        self.counters.is_loaded = false;
+        let args = self.args.clone();
         let myself = myself.clone();
-        self.compute(work, move |result| {
-            let _ = myself.send_message(Message::Loaded(result.and_then(|loaded| loaded)));
-        });
+        self.compute(
+            move |model| model.load(&args),
+            move |result| {
+                // A dead actor needs no message.
+                let _ = myself.send_message(Message::Loaded(result.and_then(|loaded| loaded)));
+            },
+        );
     }
 
     fn loaded(&mut self, stamp: PolicyStamp) {
@@ -280,56 +176,62 @@ impl State {
         self.args.serving.send_replace(stamp);
     }
 
-    fn pass(
-        &mut self,
-        myself: &ActorRef<Message>,
-        requests: Vec<DecideRequest>,
-        replies: Vec<RpcReplyPort<Result<Decision, Error>>>,
-    ) {
+    fn pass(&mut self, myself: &ActorRef<Message>, pass: Pass) {
         self.is_busy = true;
         self.counters.batches += 1;
-        self.counters.batch_largest = self.counters.batch_largest.max(requests.len());
+        self.counters.batch_largest = self.counters.batch_largest.max(pass.requests.len());
         #[expect(clippy::cast_precision_loss, reason = "a batch is small")]
-        telemetry::observe(telemetry::DECIDE_BATCH, requests.len() as f64);
-        let work = move |model: &mut Model| match model.policy.as_mut() {
-            None => Vec::new(),
-            Some(policy) => policy
-                .decide(&requests, &mut model.rng)
-                .into_iter()
-                .map(|result| result.map_err(Error::from))
-                .collect(),
-        };
+        telemetry::observe(telemetry::DECIDE_BATCH, pass.requests.len() as f64);
         let myself = myself.clone();
-        self.compute(work, move |results| {
-            let _ = myself.send_message(Message::Decided(replies, results));
-        });
+        self.compute(
+            move |model| {
+                let results = model.decide(&pass.requests);
+                (pass, results)
+            },
+            move |over| {
+                let _ = myself.send_message(Message::Decided(PassBox(Box::new(over))));
+            },
+        );
     }
 
     fn decided(
         &mut self,
-        replies: Vec<RpcReplyPort<Result<Decision, Error>>>,
-        results: Results,
-    ) -> Result<(), ActorProcessingErr> {
+        myself: &ActorRef<Message>,
+        pass: Pass,
+        results: Result<Results, String>,
+    ) {
         self.is_busy = false;
-        if results.len() != replies.len() {
-            let (asked, given) = (replies.len(), results.len());
-            return Err(format!("policy decided {given} of {asked} requests").into());
-        }
-        for (reply, result) in replies.into_iter().zip(results) {
+        let results = match results {
+            Ok(results) => results,
+            Err(reason) => {
+                self.panicked(myself, "decide", &reason);
+                if !pass.is_again {
+                    self.suspects.extend(pass.requests.into_iter().zip(pass.replies));
+                    return;
+                }
+                pass.requests.iter().map(|_| Err(Error::Panicked(reason.clone()))).collect()
+            }
+        };
+        for (reply, result) in pass.replies.into_iter().zip(results) {
             match &result {
                 Ok(_) => self.counters.decided += 1,
                 Err(_) => self.counters.failed += 1,
             }
             let _ = reply.send(result);
         }
-        Ok(())
+    }
+
+    fn panicked(&mut self, myself: &ActorRef<Message>, doing: &'static str, reason: &str) {
+        self.counters.panics += 1;
+        telemetry::policy_panicked(doing, reason);
+        self.load(myself);
     }
 
     fn swap(
         &mut self,
         myself: &ActorRef<Message>,
         snapshot: Arc<PolicySnapshot>,
-        reply: RpcReplyPort<Result<PolicyStamp, Error>>,
+        reply: SwapReply,
     ) {
         if self.counters.policy.digest == snapshot.digest
             && self.counters.policy.version == snapshot.version
@@ -339,27 +241,23 @@ impl State {
             return self.next(myself);
         }
         self.is_busy = true;
-        let (began, weights) = (Instant::now(), Arc::clone(&snapshot));
-        let work = move |model: &mut Model| match model.policy.as_mut() {
-            None => Err(Error::Model("policy is not loaded".to_owned())),
-            Some(policy) => match policy.swap(&weights) {
-                Ok(()) => Ok(policy.stamp()),
-                Err(error) => Err(Error::from(error)),
+        let (began, weights, myself) = (Instant::now(), Arc::clone(&snapshot), myself.clone());
+        self.compute(
+            move |model| model.swap(&weights),
+            move |result| {
+                let over = SwapOver { snapshot, reply, began, result };
+                let _ = myself.send_message(Message::Swapped(SwapBox(Box::new(over))));
             },
-        };
-        let myself = myself.clone();
-        self.compute(work, move |result| {
-            let _ = myself.send_message(Message::Swapped(snapshot, (reply, began), result));
-        });
+        );
     }
 
-    fn swapped(
-        &mut self,
-        snapshot: Arc<PolicySnapshot>,
-        (reply, began): SwapReply,
-        result: Result<PolicyStamp, Error>,
-    ) {
+    fn swapped(&mut self, myself: &ActorRef<Message>, over: SwapOver) -> Result<(), String> {
         self.is_busy = false;
+        let SwapOver { snapshot, reply, began, result } = over;
+        let result = result?.unwrap_or_else(|reason| {
+            self.panicked(myself, "swap", &reason);
+            Err(Error::Snapshot(format!("policy panicked on {}: {reason}", snapshot.version)))
+        });
         match &result {
             Ok(stamp) => {
                 let took = began.elapsed();
@@ -376,6 +274,7 @@ impl State {
             }
         }
         let _ = reply.send(result);
+        Ok(())
     }
 
     /// Runs work on the model in a task; `done` gets the result, or why the model is lost.
@@ -393,7 +292,8 @@ impl State {
     }
 
     fn observe(&self, reply: RpcReplyPort<Observed>) -> Result<(), ActorProcessingErr> {
-        let _ = reply.send(Observed { waiting: self.waiting.len(), ..self.counters.clone() });
+        let waiting = self.waiting.len() + self.suspects.len();
+        let _ = reply.send(Observed { waiting, ..self.counters.clone() });
         Ok(())
     }
 }

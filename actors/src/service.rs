@@ -6,6 +6,8 @@ mod children;
 mod config;
 mod core;
 mod door;
+mod errors;
+mod reports;
 mod supervisor;
 
 use self::core::Core;
@@ -16,7 +18,7 @@ use crate::ports::{EventLog, Generator, Judge, LogError, SearchIndex, SnapshotSt
 pub use crate::reranker::PolicyFactory;
 use crate::slot::{Slot, SlotError};
 use crate::tail::record;
-use crate::types::{DecisionId, Exploration, Feedback, PolicyStamp, Query, SelectionLimits};
+use crate::types::{Exploration, Feedback, PolicyStamp, Query, SelectionLimits};
 pub use crate::types::{Ranked, Served};
 use crate::{
     generator, intake, judge, learner, policy_follower, recent_decisions, replay_buffer, reranker,
@@ -24,7 +26,9 @@ use crate::{
 };
 pub use config::{AdmissionConfig, Roles, ServiceConfig, SupervisionConfig};
 pub use door::DoorObserved;
+pub use errors::{FeedbackError, ServiceError, StartError};
 use ractor::{Actor, ActorRef, RpcReplyPort};
+pub use reports::{Drained, Observed, Readiness};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::Duration;
@@ -62,130 +66,6 @@ pub struct Overrides {
     pub exploration: Option<Exploration>,
     /// Documents asked of the index.
     pub top_n: Option<usize>,
-}
-
-/// Why there is no answer.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ServiceError {
-    /// The door (or a stage) is full; try later.
-    #[error("service is overloaded, try again later")]
-    Overloaded,
-    /// The service is draining, or does not run the role asked for.
-    #[error("not serving: {0}")]
-    NotServing(String),
-    /// The request itself is wrong; no retry helps.
-    #[error("{0}")]
-    Refused(String),
-    /// A stage failed.
-    #[error("{stage} failed: {reason}")]
-    Failed {
-        /// `retrieve`, `decide`, `generate`, `log` or `episode`.
-        stage: &'static str,
-        /// Why.
-        reason: String,
-        /// Whether time ran out.
-        timed_out: bool,
-    },
-}
-
-impl ServiceError {
-    /// A stable word for the kind of error.
-    pub fn code(&self) -> &'static str {
-        match self {
-            Self::Overloaded => "overloaded",
-            Self::NotServing(_) => "not_serving",
-            Self::Refused(_) => "refused",
-            Self::Failed { timed_out: true, .. } => "timed_out",
-            Self::Failed { .. } => "failed",
-        }
-    }
-}
-
-impl From<Failure> for ServiceError {
-    fn from(failure: Failure) -> Self {
-        let Failure { stage, reason, timed_out, is_refused, is_overloaded } = failure;
-        if is_overloaded {
-            Self::Overloaded
-        } else if is_refused {
-            Self::Refused(reason)
-        } else {
-            Self::Failed { stage, reason, timed_out }
-        }
-    }
-}
-
-/// Why feedback was not taken.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum FeedbackError {
-    /// No such decision, or it was made too long ago.
-    #[error("decision `{0}` is not known")]
-    UnknownDecision(DecisionId),
-    /// The feedback itself is wrong.
-    #[error("{0}")]
-    Refused(String),
-    /// It cannot be written now; try later.
-    #[error("feedback cannot be taken now: {0}")]
-    Unavailable(String),
-}
-
-/// Why a service did not start.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum StartError {
-    /// A value of the configuration is out of range.
-    #[error("configuration: {0}")]
-    Config(String),
-    /// A child did not start.
-    #[error("cannot start the supervision tree: {0}")]
-    Children(String),
-}
-
-/// Whether the service may be sent traffic.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Readiness {
-    /// Whether it may.
-    pub ready: bool,
-    /// Why not; empty when ready.
-    pub reasons: Vec<String>,
-}
-
-/// How a drain ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Drained {
-    /// Whether everything came to its end within the deadline.
-    pub clean: bool,
-    /// Queries that were still in flight.
-    pub abandoned: u64,
-    /// Whether the judge had read and written everything (true where it is not run).
-    pub judge_flushed: bool,
-}
-
-/// Counters of everything; `None` for what is not run here or does not reply.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Observed {
-    /// The door.
-    pub door: DoorObserved,
-    /// Which weights serve.
-    pub policy: PolicyStamp,
-    /// The children.
-    pub children: Vec<ChildStatus>,
-    /// The retriever.
-    pub retriever: Option<retriever::Observed>,
-    /// The reranker.
-    pub reranker: Option<reranker::Observed>,
-    /// The generator.
-    pub generator: Option<generator::Observed>,
-    /// The judge.
-    pub judge: Option<judge::Observed>,
-    /// The replay buffer.
-    pub replay_buffer: Option<replay_buffer::Observed>,
-    /// The learner.
-    pub learner: Option<learner::Observed>,
-    /// The policy follower.
-    pub policy_follower: Option<policy_follower::Observed>,
-    /// The memory of decisions.
-    pub recent_decisions: Option<recent_decisions::Observed>,
-    /// The intake.
-    pub intake: Option<intake::Observed>,
 }
 
 /// Longest wait for one actor's counters or probe.

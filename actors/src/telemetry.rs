@@ -33,6 +33,7 @@ metrics_table! {
     SWAPS = "regrade_policy_swaps_total", Counter, "Weight swaps, by outcome (ok, failed).";
     SWAP_SECONDS = "regrade_policy_swap_duration_seconds", Histogram, "Time between the last decision of the old weights and readiness of the new.";
     POLICY_VERSION = "regrade_policy_version", Gauge, "Version of the serving weights.";
+    POLICY_PANICS = "regrade_policy_panics_total", Counter, "Panics of the policy that were caught, by what it was doing (decide, swap).";
     DECIDE_BATCH = "regrade_reranker_batch_queries", Histogram, "Queries decided in one pass.";
     GENERATOR_RETRIES = "regrade_generator_retries_total", Counter, "Generation attempts after the first.";
     JUDGED = "regrade_judge_episodes_total", Counter, "Episodes at their end, by verdict (scored, abstained, expired, failed).";
@@ -55,6 +56,11 @@ metrics_table! {
 /// Counts one event of a closed set: `count(EPISODES, "outcome", "answered")`.
 pub fn count(metric: &'static str, label: &'static str, value: &'static str) {
     metrics::counter!(metric, label => value).increment(1);
+}
+
+/// Counts several events of a closed set at once.
+pub fn count_many(metric: &'static str, (label, value): (&'static str, &'static str), n: u64) {
+    metrics::counter!(metric, label => value).increment(n);
 }
 
 /// Sets a level.
@@ -103,6 +109,12 @@ pub fn policy_swapped(version: u64, took: Duration) {
     #[expect(clippy::cast_precision_loss, reason = "versions stay far below 2^52")]
     level(POLICY_VERSION, version as f64);
     tracing::info!(version, ?took, "policy swapped");
+}
+
+/// The policy panicked while it was `doing` something and is made anew.
+pub fn policy_panicked(doing: &'static str, reason: &str) {
+    count(POLICY_PANICS, "during", doing);
+    tracing::error!(doing, reason, "policy panicked, making it anew");
 }
 
 /// New weights were refused; the old ones serve on.

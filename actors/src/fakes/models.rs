@@ -63,6 +63,7 @@ impl Policy for FakePolicy {
         requests: &[DecideRequest],
         _rng: &mut StdRng,
     ) -> Vec<Result<Decision, PolicyError>> {
+        requests.iter().for_each(|request| self.knob.taste(&request.query.text));
         let passed = self.knob.pass_now();
         let decide = |request| match &passed {
             Ok(()) => self.one(request),

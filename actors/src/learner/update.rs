@@ -4,13 +4,12 @@
 //! adopt; so that nothing is recorded as champion that serving refused or the store lost.
 
 use super::{Args, SwapFailure, UpdateOutcome};
-use crate::bounds::guarded;
+use crate::bounds::{caught, guarded};
 use crate::compute::Compute;
 use crate::ports::{self, Batch, EventLog, Examination, LearnError, LearnReport, Stream};
 use crate::tail::{read_all, record};
 use crate::telemetry;
 use crate::types::{PolicyRecord, PolicySnapshot, PolicyState, PolicyVersion, SCHEMA_VERSION};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -71,6 +70,7 @@ impl Trainer {
     }
 
     /// Samples, trains, examines, and publishes what was accepted.
+    #[tracing::instrument(name = "learner.update", skip_all, fields(version = %self.next))]
     pub(super) async fn update(&mut self, args: &Args) -> UpdateOutcome {
         let began = Instant::now();
         let outcome = match self.candidate(args).await {
@@ -143,6 +143,11 @@ impl Trainer {
         }
     }
 
+    #[tracing::instrument(
+        name = "snapshot.publish",
+        skip_all,
+        fields(version = %snapshot.version, bytes = snapshot.weights.len())
+    )]
     async fn publish(
         &mut self,
         args: &Args,
@@ -205,12 +210,10 @@ impl Trainer {
     {
         let compute = self.compute.clone();
         let limit = Duration::from_millis(args.config.deadline_ms);
-        let work = async move {
-            compute.run(|model| catch_unwind(AssertUnwindSafe(|| step(model)))).await
-        };
+        let work = async move { compute.run(|model| caught(|| step(model))).await };
         match guarded(limit, work).await {
             Ok(Ok(Ok(result))) => result.map_err(Lost::Learn),
-            Ok(Ok(Err(panic))) => Err(Lost::Panicked(words(panic.as_ref()))),
+            Ok(Ok(Err(reason))) => Err(Lost::Panicked(reason)),
             Ok(Err(error)) => Err(Lost::Panicked(error.to_string())),
             Err(broken) => Err(Lost::Panicked(broken.to_string())),
         }
@@ -248,11 +251,6 @@ fn failed(stage: &str, reason: &dyn std::fmt::Display) -> UpdateOutcome {
 
 fn learner(model: &mut Model) -> Result<&mut Box<dyn ports::Learner>, LearnError> {
     model.as_mut().ok_or_else(|| LearnError::Model("learner is not made yet".to_owned()))
-}
-
-fn words(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic.downcast_ref::<String>().map(String::as_str);
-    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no reason given").to_owned()
 }
 
 /// Uploads and reads back what arrived.

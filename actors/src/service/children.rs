@@ -199,16 +199,19 @@ fn follower_swap(
     })
 }
 
-fn door(core: &Arc<Core>) -> Request<Query, Result<Served, ServiceError>> {
+fn door(core: &Arc<Core>) -> Request<Query, Result<Served, intake::Failure>> {
     // The intake must not keep alive what stops it.
     let core = Arc::downgrade(core);
     Arc::new(move |query| {
         let core = core.upgrade();
         Box::pin(async move {
-            match core {
-                Some(core) => core.serve(query, Overrides::default(), false).await,
-                None => Err(ServiceError::NotServing("the service has stopped".to_owned())),
-            }
+            let Some(core) = core else {
+                return Err(intake::Failure::Passing("the service has stopped".to_owned()));
+            };
+            core.serve(query, Overrides::default(), false).await.map_err(|error| match error {
+                ServiceError::Refused(reason) => intake::Failure::Lasting(reason),
+                error => intake::Failure::Passing(error.to_string()),
+            })
         })
     })
 }

@@ -16,6 +16,7 @@ use rand::rngs::StdRng;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
+use tracing::Instrument as _;
 
 pub(super) struct Core {
     pub(super) config: ServiceConfig,
@@ -88,12 +89,12 @@ impl Core {
             .map_err(|reason| self.door.refuse(ServiceError::Refused(reason)))?;
         let passage = self.door.enter().await?;
         let core = Arc::clone(&self);
-        let episode = ractor::concurrency::spawn(async move {
+        let episode = async move {
             let result = episode::run(&core.context, request).await;
             passage.settle(&result);
             result
-        });
-        match episode.await {
+        };
+        match ractor::concurrency::spawn(episode.in_current_span()).await {
             Ok(result) => result.map_err(ServiceError::from),
             Err(_) => Err(Failure::of("episode", "it panicked".to_owned()).into()),
         }

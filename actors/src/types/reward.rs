@@ -81,6 +81,7 @@ pub struct Sample {
     pub episode: Episode,
     /// Its reward.
     pub reward: Reward,
-    /// Reference answers known by then.
+    /// Reference answers known by then; empty when the reward rests on feedback alone.
+    #[serde(default)]
     pub references: Vec<String>,
 }

@@ -166,7 +166,7 @@ async fn killing_the_intake_answers_every_query_of_the_log_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_panic_on_the_model_thread_restarts_the_model_and_answers_all_the_same() {
+async fn a_panic_on_the_model_thread_makes_the_policy_anew_and_answers_all_the_same() {
     let world = world().await;
     let config = actors::service::ServiceConfig { compute: ComputeMode::Thread, ..config() };
     let service = start(&world, config).await;
@@ -174,5 +174,6 @@ async fn a_panic_on_the_model_thread_restarts_the_model_and_answers_all_the_same
     ask(&service, 0).await;
     let observed = assert_laws(&world, &service).await;
     let reranker = observed.children.iter().find(|status| status.name == "reranker").unwrap();
-    assert_eq!(reranker.restarts, 1);
+    assert_eq!(reranker.restarts, 0);
+    assert_eq!(observed.reranker.unwrap().panics, 1);
 }

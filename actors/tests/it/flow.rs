@@ -5,7 +5,7 @@ use crate::bench::{
 };
 use actors::ports::{EventLog, NewRecord, Stream};
 use actors::service::{Overrides, ServiceError, UpdateOutcome};
-use actors::types::{AnswerRecord, Document, Episode, Outcome, PolicyVersion, Query};
+use actors::types::{AnswerRecord, Document, Episode, Exploration, Outcome, PolicyVersion, Query};
 use std::time::Duration;
 
 #[tokio::test(start_paused = true)]
@@ -120,4 +120,22 @@ async fn a_drain_finishes_what_is_in_flight_and_lets_the_judge_flush() {
     assert_eq!(world.log.records(Stream::Rewards).len(), 1);
     let late = service.answer(query(1), Overrides::default()).await;
     assert!(matches!(late, Err(ServiceError::NotServing(_))), "{late:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_caller_is_told_where_the_time_went_and_how_likely_its_decision_was() {
+    let world = world().await;
+    let service = start(&world, config()).await;
+    world.index.knob.delay(Duration::from_millis(20));
+    world.generator.knob.delay(Duration::from_millis(300));
+    let served = ask(&service, 0).await;
+    assert_eq!((served.timings.retrieve_ms, served.timings.generate_ms), (20.0, 300.0));
+    assert_eq!(served.timings.decide_ms, 0.0);
+    assert_eq!(served.duration_ms, 320);
+    assert_eq!(served.propensity, None);
+    let exploration = Some(Exploration::Sample { temperature: 1.0, epsilon: 0.1 });
+    let overrides = Overrides { exploration, ..Overrides::default() };
+    let explored = service.answer(query(1), overrides).await.unwrap();
+    assert_eq!(explored.propensity, Some(1.0), "the fake draws with certainty");
+    assert_laws(&world, &service).await;
 }

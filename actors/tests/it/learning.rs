@@ -3,8 +3,10 @@
 use crate::bench::{MINUTE, ask, assert_laws, config, start, until, until_kept, world};
 use actors::fakes::Lesson;
 use actors::ports::Stream;
-use actors::service::UpdateOutcome;
-use actors::types::{PolicyRecord, PolicyState, PolicyVersion};
+use actors::service::{Overrides, UpdateOutcome};
+use actors::types::{
+    Document, Feedback, PolicyRecord, PolicyState, PolicyVersion, Query, RewardRecord,
+};
 
 #[tokio::test(start_paused = true)]
 async fn a_bad_candidate_leaves_the_old_weights_serving() {
@@ -67,5 +69,30 @@ async fn a_restart_serves_the_last_champion_rebuilds_the_buffer_and_counts_versi
     until_kept(&service, 6).await;
     service.trigger_update(MINUTE).await.unwrap();
     assert_eq!(service.policy().version, PolicyVersion(2));
+    assert_laws(&world, &service).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rerank_judged_by_feedback_alone_is_learnt_from_without_references() {
+    let world = world().await;
+    let service = start(&world, config()).await;
+    let document = |id: &str| Document { id: id.into(), title: String::new(), text: id.into() };
+    let candidates = Some(vec![document("x"), document("y")]);
+    let asked = Query { text: "x or y".to_owned(), candidates, ..Query::default() };
+    let served = service.rerank(asked, Overrides::default()).await.unwrap();
+    let feedback = Feedback {
+        id: "f".to_owned(),
+        decision_id: served.decision_id,
+        value: Some(1.0),
+        references: Vec::new(),
+        source: "user".to_owned(),
+        time_ms: 0,
+    };
+    service.feedback(feedback).await.unwrap();
+    until_kept(&service, 1).await;
+    let rewards: Vec<RewardRecord> = world.log.read(Stream::Rewards);
+    assert!(rewards[0].references.is_empty());
+    let outcome = service.trigger_update(MINUTE).await.unwrap();
+    assert!(matches!(outcome, UpdateOutcome::Promoted { .. }), "{outcome:?}");
     assert_laws(&world, &service).await;
 }

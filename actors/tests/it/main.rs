@@ -2,7 +2,12 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 mod bench;
+mod config;
 mod faults;
 mod feedback;
 mod flow;
 mod learning;
+mod poison;
+mod replay;
+mod swaps;
+mod telemetry;

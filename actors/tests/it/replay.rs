@@ -1,0 +1,151 @@
+//! Laws of the replay buffer, whatever arrives in whatever order.
+
+use actors::replay::{Bounds, Dropped, Inserted, ReplayBuffer};
+use actors::types::{
+    CandidateStates, Decision, DecisionId, Episode, Exploration, Gate, Outcome, PolicyStamp,
+    PolicyVersion, Query, Reward, Sample, SelectionLimits,
+};
+use proptest::prelude::*;
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use std::collections::BTreeSet;
+
+const CAPACITY: usize = 12;
+
+/// One thing that happens to a buffer.
+#[derive(Debug, Clone)]
+enum Event {
+    Offer { id: u8, group: Option<u8>, text: u8, lag: u64, is_trainable: bool },
+    Promote,
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    let offer = (0..40u8, proptest::option::of(0..6u8), 0..6u8, 0..5u64, any::<u8>());
+    prop_oneof![
+        9 => offer.prop_map(|(id, group, text, lag, luck)| Event::Offer {
+            id,
+            group,
+            text,
+            lag,
+            is_trainable: luck % 8 != 0,
+        }),
+        1 => Just(Event::Promote),
+    ]
+}
+
+fn sample(id: u8, query: Query, version: PolicyVersion, log_prob: f64) -> Sample {
+    let decision = Decision {
+        id: DecisionId(id.to_string()),
+        gate: Gate::Retrieve,
+        rewrite: 0,
+        order: vec![0],
+        step_log_probs: vec![log_prob],
+        scores: vec![0.0],
+        exploration: Exploration::Sample { temperature: 1.0, epsilon: 0.1 },
+        limits: SelectionLimits { k_min: 1, k_max: 1, token_budget: 10 },
+        candidate_tokens: vec![1],
+        states: CandidateStates::default(),
+        policy: PolicyStamp { version, ..PolicyStamp::default() },
+    };
+    let episode = Episode {
+        schema: Episode::SCHEMA,
+        query,
+        candidates: Vec::new(),
+        decision: Some(decision),
+        outcome: Outcome::Reranked,
+        finished_ms: 0,
+        duration_ms: 0,
+    };
+    Sample { episode, reward: Reward { total: 1.0, parts: Vec::new() }, references: Vec::new() }
+}
+
+fn buffer(holdout_fraction: f64) -> ReplayBuffer {
+    let holdout_key = "cluster".to_owned();
+    ReplayBuffer::new(Bounds {
+        capacity: CAPACITY,
+        staleness_max: 2,
+        holdout_fraction,
+        holdout_key,
+    })
+}
+
+/// What the split goes by: the group if the query has one, else its words.
+fn split_key(sample: &Sample) -> String {
+    let query = &sample.episode.query;
+    query.metadata.get("cluster").cloned().unwrap_or_else(|| query.text.to_lowercase())
+}
+
+fn ids(samples: &[Sample]) -> Vec<&DecisionId> {
+    samples.iter().filter_map(|sample| sample.episode.decision_id()).collect()
+}
+
+fn total(dropped: Dropped) -> u64 {
+    dropped.duplicate + dropped.stale + dropped.overflow + dropped.untrainable
+}
+
+proptest! {
+    #[test]
+    fn the_buffer_is_bounded_never_holds_a_decision_twice_and_accounts_for_everything(
+        events in proptest::collection::vec(event(), 0..200),
+        holdout_fraction in 0.0..0.99f64,
+        seed in any::<u64>(),
+    ) {
+        let mut buffer = buffer(holdout_fraction);
+        let mut serving = PolicyVersion(5);
+        let mut offered = 0;
+        for event in events {
+            let (id, group, text, lag, is_trainable) = match event {
+                Event::Promote => {
+                    serving.0 += 1;
+                    buffer.expire(serving);
+                    prop_assert!(buffer.staleness_max(serving) <= 2);
+                    continue;
+                }
+                Event::Offer { id, group, text, lag, is_trainable } => {
+                    (id, group, text, lag, is_trainable)
+                }
+            };
+            let cluster = group.map(|group| ("cluster".to_owned(), format!("g{group}")));
+            let metadata = cluster.into_iter().collect();
+            let query = Query { text: format!("question {text}"), metadata, ..Query::default() };
+            let version = PolicyVersion(serving.0 - lag);
+            let log_prob = if is_trainable { -0.5 } else { f64::NAN };
+            let name = DecisionId(id.to_string());
+            let was_there = buffer.contains(&name);
+            let (inserted, gone) = buffer.insert(sample(id, query, version, log_prob), serving);
+            offered += 1;
+            if inserted == Inserted::Kept {
+                prop_assert!(!was_there && is_trainable && lag <= 2);
+                prop_assert!(buffer.contains(&name));
+            }
+            prop_assert!(gone.iter().all(|id| !buffer.contains(id)));
+            prop_assert!(buffer.len() <= CAPACITY);
+            prop_assert_eq!(offered, buffer.len() as u64 + total(buffer.dropped()));
+        }
+        let all = buffer.sample(usize::MAX, usize::MAX, &mut StdRng::seed_from_u64(seed));
+        prop_assert_eq!(all.train.len() + all.holdout.len(), buffer.len());
+        let names = ids(&all.train).into_iter().chain(ids(&all.holdout));
+        prop_assert_eq!(names.collect::<BTreeSet<_>>().len(), buffer.len());
+        let train: BTreeSet<String> = all.train.iter().map(split_key).collect();
+        let holdout: BTreeSet<String> = all.holdout.iter().map(split_key).collect();
+        prop_assert!(train.is_disjoint(&holdout), "{:?} and {:?} overlap", train, holdout);
+    }
+
+    #[test]
+    fn a_batch_is_no_larger_than_asked_and_draws_nothing_twice(
+        train_max in 0..8usize,
+        holdout_max in 0..8usize,
+        seed in any::<u64>(),
+    ) {
+        let mut buffer = buffer(0.5);
+        for id in 0..CAPACITY as u8 {
+            let query = Query { text: format!("question {id}"), ..Query::default() };
+            buffer.insert(sample(id, query, PolicyVersion(0), -0.1), PolicyVersion(0));
+        }
+        let batch = buffer.sample(train_max, holdout_max, &mut StdRng::seed_from_u64(seed));
+        prop_assert!(batch.train.len() <= train_max && batch.holdout.len() <= holdout_max);
+        let drawn = ids(&batch.train).into_iter().chain(ids(&batch.holdout));
+        let distinct: BTreeSet<_> = drawn.collect();
+        prop_assert_eq!(distinct.len(), batch.train.len() + batch.holdout.len());
+    }
+}
