@@ -8,10 +8,12 @@ mod cache;
 mod model;
 mod pairs;
 mod spans;
+mod trunk;
 
 pub use model::{ReaderModel, ReaderOutput};
 pub use pairs::{Pair, PairEncoder, passage_text};
 pub use spans::{Span, best_span};
+pub use trunk::LiveTrunk;
 
 use super::encoder::{EncoderError, PackedBatch, Weights, batches};
 use super::model_folder::{ModelFolder, ModelFolderError};
@@ -19,10 +21,11 @@ use actors::types::{Digest, Document};
 use cache::{Cache, Key};
 use candle_core::{Device, Tensor};
 use serde::{Deserialize, Serialize};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use trunk::Source;
 
 /// Why a pair cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -54,6 +57,9 @@ pub enum ReaderError {
     /// The model gave something that is no number.
     #[error("the reader's scores for document `{0}` are not finite; its weights are damaged")]
     NotFinite(String),
+    /// A trunk was made for another encoder.
+    #[error("tensor `{0}` is no weight of this encoder; was the trunk trained on another model?")]
+    ForeignTensor(String),
     /// The folder is unusable.
     #[error(transparent)]
     Folder(#[from] ModelFolderError),
@@ -148,10 +154,11 @@ pub struct ReaderCounters {
 #[derive(Debug)]
 pub struct PairReader {
     model: ReaderModel,
-    pairs: PairEncoder,
+    /// What `model` is made of: another trunk replaces a part of it.
+    tensors: BTreeMap<String, Tensor>,
+    source: Arc<Source>,
     args: ReaderArgs,
     device: Device,
-    digest: Digest,
     cache: Mutex<Cache>,
     pairs_encoded: AtomicU64,
     tokens_encoded: AtomicU64,
@@ -176,12 +183,21 @@ impl PairReader {
             folder.tensor(name, shape)?;
         }
         let pairs = PairEncoder::new(folder.tokenizer, &folder.config, &args)?;
-        let model = ReaderModel::new(&folder.config, &Weights::frozen(folder.tensors))?;
+        let source = Source { config: folder.config, pairs, digest: folder.digest };
+        Self::assemble(Arc::new(source), folder.tensors, args, device)
+    }
+
+    fn assemble(
+        source: Arc<Source>,
+        tensors: BTreeMap<String, Tensor>,
+        args: ReaderArgs,
+        device: Device,
+    ) -> Result<Self, ReaderError> {
         Ok(Self {
-            model,
-            pairs,
+            model: ReaderModel::new(&source.config, &Weights::frozen(tensors.clone()))?,
+            tensors,
+            source,
             device,
-            digest: folder.digest,
             cache: Mutex::new(Cache::new(args.cache_capacity)),
             args,
             pairs_encoded: AtomicU64::new(0),
@@ -195,9 +211,9 @@ impl PairReader {
         self.model.width()
     }
 
-    /// SHA-256 of the weights file.
+    /// SHA-256 of the folder's weights file, also where a trunk replaces a part of it.
     pub fn digest(&self) -> &Digest {
-        &self.digest
+        &self.source.digest
     }
 
     /// Work done since start.
@@ -246,7 +262,7 @@ impl PairReader {
 
     /// Encodes pairs without looking into the cache.
     fn encode(&self, pairs: &[(&str, &Document)]) -> Result<Vec<Reading>, ReaderError> {
-        let prepared = self.pairs.encode_all(pairs)?;
+        let prepared = self.source.pairs.encode_all(pairs)?;
         let lengths: Vec<usize> = prepared.iter().map(|pair| pair.sequence.ids.len()).collect();
         let mut readings = Vec::with_capacity(pairs.len());
         for range in batches(&lengths, self.args.batch_tokens) {

@@ -2,7 +2,9 @@
 //! bytes.
 //!
 //! Implements `ports::Policy`. The weights of one decision never mix versions: a batch is decided
-//! by one head, and a swap replaces it between batches, all or nothing.
+//! by one head on one trunk, and a swap replaces both between batches, all or nothing.
+
+mod states;
 
 use super::features;
 use super::head::{Head, HeadConfig, Prior};
@@ -15,6 +17,7 @@ use rand::rngs::StdRng;
 use safetensors::SafeTensors;
 use safetensors::tensor::TensorView;
 use serde::{Deserialize, Serialize};
+use states::StateReader;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
@@ -37,8 +40,9 @@ struct Header {
 pub struct PolicyWeights {
     /// The selection head.
     pub head: Head,
-    /// The encoder's own tensors where they were trained too (`full`); `None` where the trunk is
-    /// the frozen model folder (`head`).
+    /// The encoder's own tensors where they were trained too (`full`), as
+    /// [`PairReader::with_trunk`] takes them; `None` where the trunk is the frozen model folder
+    /// (`head`).
     pub trunk: Option<Arc<BTreeMap<String, Tensor>>>,
 }
 
@@ -158,8 +162,8 @@ pub fn from_snapshot(
 pub struct EncoderPolicy {
     /// The frozen model folder, shared with the generator so that a pair is encoded once.
     base: Arc<PairReader>,
-    /// What reads the pairs now: the base, or a trunk of the policy's own.
-    reader: Arc<PairReader>,
+    /// What reads the pairs now: the base alone, or with a trunk of the policy's own.
+    reader: StateReader,
     weights: PolicyWeights,
     stamp: PolicyStamp,
     device: Device,
@@ -281,7 +285,7 @@ fn load(
     base: &Arc<PairReader>,
     snapshot: &PolicySnapshot,
     device: &Device,
-) -> Result<(PolicyWeights, Arc<PairReader>), PolicyError> {
+) -> Result<(PolicyWeights, StateReader), PolicyError> {
     let weights = from_snapshot(snapshot, device)?;
     let refused =
         |reason: String| PolicyError::Snapshot { version: snapshot.version.to_string(), reason };
@@ -291,13 +295,8 @@ fn load(
             "the head takes encoder states {found} wide, the model folder gives {expected}"
         )));
     }
-    let reader = match &weights.trunk {
-        None => Arc::clone(base),
-        Some(trunk) => {
-            let _ = trunk;
-            return Err(refused("a trained trunk is not served yet".to_owned()));
-        }
-    };
+    let reader = StateReader::new(base, weights.trunk.as_deref())
+        .map_err(|error| refused(format!("its trunk does not fit the model folder: {error}")))?;
     Ok((weights, reader))
 }
 

@@ -1,10 +1,9 @@
 //! The check every candidate passes before it may serve: better on judged queries that no update
 //! has trained on, by a paired comparison through the environment.
 //!
-//! Knows selection heads and the environment; does not know how a candidate was trained.
+//! Knows policies as samples see them and the environment; does not know how a candidate was trained.
 
 use crate::evaluate::interval::paired_bootstrap;
-use crate::policy::head::Head;
 use crate::policy::selection::{Masks, select};
 use actors::ports::{Environment, Examination, LearnError, Trial};
 use actors::types::{Exploration, Sample};
@@ -13,7 +12,7 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 use serde::{Deserialize, Serialize};
 
-use super::online::list_logits;
+use super::online::{Contender, list_logits};
 
 /// What a candidate must show.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -50,11 +49,11 @@ impl GateConfig {
     }
 }
 
-/// Serves each held-out query greedily by both heads and compares the rewards.
+/// Serves each held-out query greedily by both policies and compares the rewards.
 pub fn examine(
     config: &GateConfig,
-    champion: &Head,
-    candidate: &Head,
+    champion: Contender<'_>,
+    candidate: Contender<'_>,
     holdout: &[Sample],
     environment: &dyn Environment,
     device: &Device,
@@ -96,7 +95,7 @@ pub fn examine(
 
 /// Reward of the greedy selection of each sample; `None` where it cannot be made or scored.
 fn rewards(
-    head: &Head,
+    policy: Contender<'_>,
     samples: &[Sample],
     environment: &dyn Environment,
     device: &Device,
@@ -109,11 +108,11 @@ fn rewards(
             asked.push(false);
             continue;
         };
-        if decision.states.width() != head.config().state_width() || decision.states.rows() == 0 {
+        let Some(states) = policy.states(sample)? else {
             asked.push(false);
             continue;
-        }
-        let logits = list_logits(head, &decision.states, device)
+        };
+        let logits = list_logits(policy.head, &states, device)
             .map_err(|error| LearnError::Model(error.to_string()))?;
         let masks = Masks { tokens: &decision.candidate_tokens, limits: decision.limits };
         let Ok(selection) = select(&logits, masks, Exploration::Greedy, &mut rng) else {

@@ -17,35 +17,49 @@
 //! Changed from the papers, and why: the ratio is to the logged behaviour and not to the reference,
 //! so a clipped step can still be taken back; a learned stop makes the sum of prefix rewards favour
 //! long lists, therefore the default credit is the reward of the whole selection.
+//!
+//! Two trainable parts. `head`: the logged states are the inputs, the trunk stays as it is. `full`
+//! ([`OnlineLearner::with_trunk`]): each step reads the pairs of its queries anew by the trunk it
+//! trains, and a candidate carries the trunk's trained tensors.
 
 mod config;
 mod groups;
+mod live;
 mod objective;
+mod states;
 
 pub use config::{Advantage, Objective, OnlineConfig};
 pub(crate) use groups::logits as list_logits;
+pub use states::{Contender, StateSource};
 
-use crate::policy::head::Head;
-use crate::policy::optimizer::{Optimizer, OptimizerArgs, OptimizerError};
+use crate::policy::optimizer::OptimizerError;
 use crate::policy::reader::PairReader;
 use crate::policy::serving::{self, PolicyWeights};
 use crate::recipes::gate;
 use actors::ports::{Batch, Environment, Examination, LearnError, LearnReport, Learner};
 use actors::types::{PolicySnapshot, PolicyStamp, PolicyVersion, Sample};
-use candle_core::{Device, Var};
+use candle_core::Device;
+use candle_core::backprop::GradStore;
 use groups::Group;
+use live::{Live, Steps};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// Trains selection heads on judged episodes.
+/// The weights that training starts from and candidates are compared with.
+struct Champion {
+    weights: PolicyWeights,
+    stamp: PolicyStamp,
+    /// Made when it is first needed: a trunk of its own is a model with a cache.
+    source: Option<StateSource>,
+}
+
+/// Trains selection heads, and the encoder below where asked to, on judged episodes.
 pub struct OnlineLearner {
     config: OnlineConfig,
     device: Device,
-    champion: PolicyWeights,
-    stamp: PolicyStamp,
+    champion: Champion,
     environment: Arc<dyn Environment>,
     /// The encoder to fine-tune; `None` while the trunk stays frozen.
     base: Option<Arc<PairReader>>,
@@ -59,67 +73,98 @@ impl OnlineLearner {
         environment: Arc<dyn Environment>,
         device: Device,
     ) -> Result<Self, LearnError> {
-        let (weights, stamp) = load(champion, &device)?;
-        Ok(Self { config, device, champion: weights, stamp, environment, base: None })
+        let champion = load(champion, &device)?;
+        Ok(Self { config, device, champion, environment, base: None })
     }
 
-    /// Trains the encoder too (`full`): states are read anew by a trunk of the policy's own.
+    /// Trains the encoder too (`full`): states are read anew by a trunk of the policy's own. `base`
+    /// is the reader that the policy serves on.
     #[must_use]
     pub fn with_trunk(mut self, base: Arc<PairReader>) -> Self {
         self.base = Some(base);
+        self.champion.source = None;
         self
     }
 
-    /// Runs the passes over the groups; the head's variables are changed in place.
+    /// Sees to it that the champion's states can be had.
+    fn prepare(&mut self) -> Result<(), LearnError> {
+        if self.champion.source.is_none() {
+            let Champion { weights, stamp, .. } = &self.champion;
+            let source = StateSource::new(self.base.as_ref(), weights, stamp)?;
+            self.champion.source = Some(source);
+        }
+        Ok(())
+    }
+
+    fn contender(&self) -> Contender<'_> {
+        let source = self.champion.source.as_ref().unwrap_or(&StateSource::Logged);
+        Contender { head: &self.champion.weights.head, source }
+    }
+
+    /// Runs the passes over the groups; what is live is changed in place.
     fn train(
         &self,
-        head: &Head,
-        variables: &BTreeMap<String, Var>,
-        groups: &[Group],
+        live: &Live,
+        groups: &[Group<'_>],
         rng: &mut StdRng,
     ) -> Result<LearnReport, LearnError> {
         let mut report = LearnReport { samples: groups.len() as u64, ..Default::default() };
         let mut order: Vec<usize> = (0..groups.len()).collect();
         let per_pass = order.len().div_ceil(self.config.batch_queries);
         let total = (per_pass * self.config.epochs) as u64;
-        let mut optimizer = Optimizer::new(self.optimizer_args(total), variables);
+        let mut steps = Steps::new(&self.config, live, total);
         for _ in 0..self.config.epochs {
             order.shuffle(rng);
             let mut pass = objective::Totals::default();
             for chunk in order.chunks(self.config.batch_queries) {
-                let batch: Vec<&Group> = chunk.iter().map(|&i| &groups[i]).collect();
-                let (champion, device) = (&self.champion.head, &self.device);
-                let step = objective::loss(&self.config, head, champion, &batch, device, rng);
-                let Some(step) = step.map_err(model)? else { continue };
-                let loss = f64::from(step.loss.to_scalar::<f32>().map_err(model)?);
-                if !loss.is_finite() {
-                    let reason = format!("the loss is {loss}");
-                    return Err(LearnError::Diverged { step: report.steps, reason });
-                }
-                let gradients = step.loss.backward().map_err(model)?;
-                optimizer.step(variables, &gradients).map_err(|error| match error {
+                let batch: Vec<&Group<'_>> = chunk.iter().map(|&i| &groups[i]).collect();
+                let done = report.steps;
+                let Some(gradients) = self.gradients(live, &batch, rng, (done, &mut pass))? else {
+                    continue;
+                };
+                steps.step(live, &gradients).map_err(|error| match error {
                     OptimizerError::NotFinite { .. } => {
-                        LearnError::Diverged { step: report.steps, reason: error.to_string() }
+                        LearnError::Diverged { step: done, reason: error.to_string() }
                     }
                     other => LearnError::Model(other.to_string()),
                 })?;
                 report.steps += 1;
-                pass.add(loss, &step);
             }
             pass.write(&mut report);
         }
         Ok(report)
     }
 
-    fn optimizer_args(&self, total_steps: u64) -> OptimizerArgs {
-        OptimizerArgs {
-            rate: self.config.learning_rate as f32,
-            weight_decay: self.config.weight_decay as f32,
-            clip_norm: self.config.gradient_norm_max,
-            warmup_steps: total_steps / 10,
-            total_steps,
-            ..OptimizerArgs::default()
+    /// Gradients of one minibatch, a part at a time where a trunk reads it; `None` when it has
+    /// nothing to teach.
+    fn gradients(
+        &self,
+        live: &Live,
+        batch: &[&Group<'_>],
+        rng: &mut StdRng,
+        (done, pass): (u64, &mut objective::Totals),
+    ) -> Result<Option<GradStore>, LearnError> {
+        let size = match live.trunk {
+            Some(_) => self.config.trunk_batch_queries.min(batch.len()),
+            None => batch.len(),
+        };
+        let mut sum = None;
+        for part in batch.chunks(size.max(1)) {
+            let champion = &self.champion.weights.head;
+            let step = objective::loss(&self.config, live, champion, part, &self.device, rng);
+            let Some(step) = step.map_err(model)? else { continue };
+            let loss = f64::from(step.loss.to_scalar::<f32>().map_err(model)?);
+            if !loss.is_finite() {
+                let reason = format!("the loss is {loss}");
+                return Err(LearnError::Diverged { step: done, reason });
+            }
+            // The loss is a mean over its part.
+            let share = part.len() as f64 / batch.len() as f64;
+            let gradients = (&step.loss * share).and_then(|loss| loss.backward()).map_err(model)?;
+            live.add(sum.get_or_insert_default(), &gradients).map_err(model)?;
+            pass.add(loss, &step);
         }
+        Ok(sum)
     }
 }
 
@@ -130,9 +175,10 @@ impl Learner for OnlineLearner {
         version: PolicyVersion,
     ) -> Result<(PolicySnapshot, LearnReport), LearnError> {
         let mut rng = StdRng::seed_from_u64(self.config.seed ^ version.0);
+        self.prepare()?;
         let (groups, refused) = groups::collect(
             &self.config,
-            &self.champion,
+            self.contender(),
             &batch.train,
             &*self.environment,
             &self.device,
@@ -144,18 +190,16 @@ impl Learner for OnlineLearner {
                 "{found} usable samples, {needed} needed ({refused} refused)"
             )));
         }
-        let (head, variables) = self.champion.head.trainable().map_err(model)?;
-        let mut report = self.train(&head, &variables, &groups, &mut rng)?;
+        let live = Live::new(&self.config, &self.champion.weights, self.base.as_ref())?;
+        let mut report = self.train(&live, &groups, &mut rng)?;
         report.refused = refused;
         report.reward_mean = groups::reward_mean(&groups);
-        let weights = PolicyWeights {
-            head: head.snapshot().map_err(model)?,
-            trunk: self.champion.trunk.clone(),
-        };
+        let weights = live.weights(&self.champion.weights).map_err(model)?;
         let bytes = serving::to_bytes(&weights).map_err(LearnError::Model)?;
-        let recipe = format!("online/{}", self.config.objective.name());
-        let snapshot = PolicySnapshot::new(version, Some(self.stamp.version), recipe, bytes);
-        Ok((snapshot, report))
+        let part = if live.trunk.is_some() { "/full" } else { "" };
+        let recipe = format!("online/{}{part}", self.config.objective.name());
+        let parent = Some(self.champion.stamp.version);
+        Ok((PolicySnapshot::new(version, parent, recipe, bytes), report))
     }
 
     fn examine(
@@ -163,11 +207,13 @@ impl Learner for OnlineLearner {
         candidate: &PolicySnapshot,
         holdout: &[Sample],
     ) -> Result<Examination, LearnError> {
-        let (weights, _) = load(candidate, &self.device)?;
+        self.prepare()?;
+        let Champion { weights, stamp, .. } = load(candidate, &self.device)?;
+        let source = StateSource::new(self.base.as_ref(), &weights, &stamp)?;
         gate::examine(
             &self.config.gate,
-            &self.champion.head,
-            &weights.head,
+            self.contender(),
+            Contender { head: &weights.head, source: &source },
             holdout,
             &*self.environment,
             &self.device,
@@ -175,20 +221,19 @@ impl Learner for OnlineLearner {
     }
 
     fn adopt(&mut self, champion: &PolicySnapshot) -> Result<(), LearnError> {
-        let (weights, stamp) = load(champion, &self.device)?;
-        self.champion = weights;
-        self.stamp = stamp;
+        let mut champion = load(champion, &self.device)?;
+        let Champion { weights, stamp, .. } = &champion;
+        champion.source = Some(StateSource::new(self.base.as_ref(), weights, stamp)?);
+        self.champion = champion;
         Ok(())
     }
 }
 
-fn load(
-    snapshot: &PolicySnapshot,
-    device: &Device,
-) -> Result<(PolicyWeights, PolicyStamp), LearnError> {
+fn load(snapshot: &PolicySnapshot, device: &Device) -> Result<Champion, LearnError> {
     let weights = serving::from_snapshot(snapshot, device)
         .map_err(|error| LearnError::Model(error.to_string()))?;
-    Ok((weights, PolicyStamp { version: snapshot.version, digest: snapshot.digest.clone() }))
+    let stamp = PolicyStamp { version: snapshot.version, digest: snapshot.digest.clone() };
+    Ok(Champion { weights, stamp, source: None })
 }
 
 fn model(error: candle_core::Error) -> LearnError {

@@ -55,9 +55,18 @@ pub struct OnlineConfig {
     pub batch_queries: usize,
     /// Peak learning rate; warmed up over a tenth of the steps, then falls to 0.
     pub learning_rate: f64,
+    /// First encoder layer that `full` trains, counted from 1: this one and all above. 0 trains the
+    /// embeddings too. They stay frozen by default: a step sees few words, and its decay would wear
+    /// the others away.
+    pub trunk_from_layer: usize,
+    /// Peak learning rate of the trunk (`full`), on the same schedule.
+    pub trunk_learning_rate: f64,
+    /// Queries whose pairs `full` encodes at once; a step adds up the gradients of as many such
+    /// parts as `batch_queries` has. Bounds memory: activations are kept for every token of a part.
+    pub trunk_batch_queries: usize,
     /// Decoupled weight decay.
     pub weight_decay: f64,
-    /// Gradients are scaled down to this global norm.
+    /// Gradients are scaled down to this global norm, those of head and trunk each.
     pub gradient_norm_max: f64,
     /// Share of state columns hidden at random in training, in [0, 1).
     pub dropout: f64,
@@ -101,6 +110,9 @@ impl Default for OnlineConfig {
             epochs: 8,
             batch_queries: 32,
             learning_rate: 1e-3,
+            trunk_from_layer: 1,
+            trunk_learning_rate: 2e-5,
+            trunk_batch_queries: 4,
             weight_decay: 0.05,
             gradient_norm_max: 1.0,
             dropout: 0.3,
@@ -132,8 +144,11 @@ impl OnlineConfig {
         range("queries_min", self.queries_min >= 1, "at least 1")?;
         range("epochs", (1..=1000).contains(&self.epochs), "1 to 1000")?;
         range("batch_queries", (1..=4096).contains(&self.batch_queries), "1 to 4096")?;
-        let rate_ok = self.learning_rate > 0.0 && self.learning_rate < 1.0;
-        range("learning_rate", rate_ok, "above 0 and below 1")?;
+        let rate = |v: f64| v > 0.0 && v < 1.0;
+        range("learning_rate", rate(self.learning_rate), "above 0 and below 1")?;
+        range("trunk_learning_rate", rate(self.trunk_learning_rate), "above 0 and below 1")?;
+        let parts_ok = (1..=4096).contains(&self.trunk_batch_queries);
+        range("trunk_batch_queries", parts_ok, "1 to 4096")?;
         range("weight_decay", unit(self.weight_decay), "0 to 1")?;
         range("gradient_norm_max", self.gradient_norm_max > 0.0, "above 0")?;
         range("dropout", (0.0..1.0).contains(&self.dropout), "0 to below 1")?;

@@ -5,7 +5,7 @@
 use super::config::{Advantage, OnlineConfig};
 use crate::policy::head::Head;
 use crate::policy::selection::{Masks, Selection, SelectionLogits, log_probs, select};
-use crate::policy::serving::PolicyWeights;
+use crate::recipes::online::Contender;
 use actors::ports::{Environment, LearnError, Trial};
 use actors::types::{CandidateStates, Exploration, Sample, SelectionLimits};
 use candle_core::{Device, Tensor};
@@ -33,8 +33,10 @@ impl Tried {
 
 /// Several selections of one query.
 #[derive(Debug, Clone)]
-pub(super) struct Group {
-    /// The logged inputs of the policy.
+pub(super) struct Group<'a> {
+    /// The judged episode: its texts are what a trunk under training reads.
+    pub sample: &'a Sample,
+    /// The champion's inputs.
     pub states: CandidateStates,
     /// Context tokens of each candidate.
     pub tokens: Vec<u32>,
@@ -48,14 +50,14 @@ pub(super) struct Group {
     pub utilities: Vec<Option<f64>>,
 }
 
-impl Group {
+impl Group<'_> {
     pub(super) fn masks(&self) -> Masks<'_> {
         Masks { tokens: &self.tokens, limits: self.limits }
     }
 }
 
 /// Mean reward of the served selections.
-pub(super) fn reward_mean(groups: &[Group]) -> f64 {
+pub(super) fn reward_mean(groups: &[Group<'_>]) -> f64 {
     let total: f64 = groups.iter().filter_map(|g| g.tried.first()).map(Tried::reward).sum();
     total / groups.len().max(1) as f64
 }
@@ -73,47 +75,46 @@ pub(crate) fn logits(
 }
 
 /// Turns usable samples into groups; the second value counts the refused.
-pub(super) fn collect(
+pub(super) fn collect<'a>(
     config: &OnlineConfig,
-    champion: &PolicyWeights,
-    samples: &[Sample],
+    champion: Contender<'_>,
+    samples: &'a [Sample],
     environment: &dyn Environment,
     device: &Device,
     rng: &mut StdRng,
-) -> Result<(Vec<Group>, u64), LearnError> {
+) -> Result<(Vec<Group<'a>>, u64), LearnError> {
     let mut groups = Vec::with_capacity(samples.len());
     let mut refused = 0;
     for sample in samples {
-        match group(config, &champion.head, sample, environment, device, rng) {
-            Ok(Some(group)) => groups.push(group),
-            Ok(None) => refused += 1,
-            Err(error) => return Err(LearnError::Model(error.to_string())),
+        match group(config, champion, sample, environment, device, rng)? {
+            Some(group) => groups.push(group),
+            None => refused += 1,
         }
     }
     Ok((groups, refused))
 }
 
-/// `None` when the sample cannot be learned from: another state width, a record that contradicts
-/// its masks, or a reference that could not be scored.
-fn group(
+/// `None` when the sample cannot be learned from: another state width, a text that cannot be read,
+/// a record that contradicts its masks, or a reference that could not be scored.
+fn group<'a>(
     config: &OnlineConfig,
-    champion: &Head,
-    sample: &Sample,
+    champion: Contender<'_>,
+    sample: &'a Sample,
     environment: &dyn Environment,
     device: &Device,
     rng: &mut StdRng,
-) -> candle_core::Result<Option<Group>> {
+) -> Result<Option<Group<'a>>, LearnError> {
     let Some(decision) = &sample.episode.decision else { return Ok(None) };
-    let (states, n) = (&decision.states, decision.states.rows());
-    let sound = n > 0
-        && states.width() == champion.config().state_width()
-        && decision.candidate_tokens.len() == n
-        && sample.episode.candidates.len() == n
-        && sample.reward.total.is_finite();
-    if !sound {
+    let n = decision.states.rows();
+    if decision.candidate_tokens.len() != n || !sample.reward.total.is_finite() {
         return Ok(None);
     }
-    let logits = logits(champion, states, device)?;
+    let Some(states) = champion.states(sample)? else { return Ok(None) };
+    if !champion.is_readable(sample) {
+        return Ok(None);
+    }
+    let logits = logits(champion.head, &states, device)
+        .map_err(|error| LearnError::Model(error.to_string()))?;
     let masks = Masks { tokens: &decision.candidate_tokens, limits: decision.limits };
     let Ok(steps) = log_probs(&logits, masks, &decision.order, config.temperature, 0.0) else {
         return Ok(None);
@@ -149,7 +150,8 @@ fn group(
         *utility = reward.and_then(|r| r.last().copied());
     }
     Ok(Some(Group {
-        states: states.clone(),
+        sample,
+        states: states.into_owned(),
         tokens: decision.candidate_tokens.clone(),
         limits: decision.limits,
         tried,

@@ -1,12 +1,15 @@
-//! The loss of one minibatch of groups.
+//! The loss of one minibatch of groups, on the states that were logged or on states read anew.
 
 use super::config::{Advantage, Objective, OnlineConfig};
 use super::groups::{Group, Tried};
+use super::live::Live;
+use super::states::pairs as texts;
 use crate::algorithms::{advantage, divergence, dpo, rrpo, utility};
 use crate::policy::head::Head;
+use crate::policy::reader::LiveTrunk;
 use crate::policy::trajectories::{Recorded, Trajectories};
 use actors::ports::LearnReport;
-use candle_core::{D, Device, Result, Tensor};
+use candle_core::{D, DType, Device, Error, Result, Tensor};
 use rand::Rng;
 use rand::rngs::StdRng;
 
@@ -45,23 +48,73 @@ impl Totals {
 /// The padded inputs of a minibatch.
 struct Lists {
     n: usize,
+    /// (B, n, width): the champion's states.
     states: Tensor,
+    /// (B, 1, width) factors of the state columns.
+    columns: Option<Tensor>,
     present: Tensor,
     utilities: Tensor,
     known: Tensor,
 }
 
+impl Lists {
+    /// `states` (B, n, width) with the hidden columns at 0.
+    fn hide(&self, states: &Tensor) -> Result<Tensor> {
+        match &self.columns {
+            None => Ok(states.clone()),
+            Some(columns) => states.broadcast_mul(columns),
+        }
+    }
+}
+
+/// (B, n, width) states: the encoder's part by the trunk as it is now, with a gradient to it, the
+/// scalar features as they were logged. `logged` (B, n, width) gives the padding too.
+pub(super) fn read_anew(
+    trunk: &LiveTrunk,
+    logged: &Tensor,
+    batch: &[&Group<'_>],
+    embedding: usize,
+) -> Result<Tensor> {
+    let (b, n, width) = logged.dims3()?;
+    let asked: Vec<_> = batch.iter().flat_map(|group| texts(group.sample)).collect();
+    let cls = trunk.cls(&asked).map_err(|error| Error::Msg(error.to_string()))?;
+    // Serving rounds states to what is logged. The forward pass does too, so that what is trained
+    // is what will be served; the gradient goes straight through.
+    let rounded = cls.to_dtype(DType::F16)?.to_dtype(DType::F32)?;
+    let cls = (&cls + (rounded - &cls)?.detach())?.to_device(logged.device())?;
+    // One row of zeros after the last pair, for the padding.
+    let padding = Tensor::zeros((1, embedding), DType::F32, logged.device())?;
+    let rows = Tensor::cat(&[&cls, &padding], 0)?;
+    let mut places = vec![asked.len() as u32; b * n];
+    let mut next = 0;
+    for (list, group) in batch.iter().enumerate() {
+        for place in &mut places[list * n..][..group.states.rows()] {
+            *place = next;
+            next += 1;
+        }
+    }
+    let places = Tensor::from_vec(places, b * n, logged.device())?;
+    let states = rows.index_select(&places, 0)?.reshape((b, n, embedding))?;
+    let scalars = logged.narrow(D::Minus1, embedding, width - embedding)?.contiguous()?;
+    Tensor::cat(&[&states, &scalars], D::Minus1)
+}
+
 /// `None` when the minibatch has nothing to teach (no selection drawn, no pair with a gap).
 pub(super) fn loss(
     config: &OnlineConfig,
-    head: &Head,
+    live: &Live,
     champion: &Head,
-    batch: &[&Group],
+    batch: &[&Group<'_>],
     device: &Device,
     rng: &mut StdRng,
 ) -> Result<Option<Step>> {
-    let lists = pad(batch, head.config().embedding, config.dropout, device, rng)?;
-    let output = head.forward(&lists.states, &lists.present)?;
+    let embedding = live.head.config().embedding;
+    let lists = pad(batch, embedding, config.dropout, device, rng)?;
+    let states = match &live.trunk {
+        None => lists.states.clone(),
+        Some(trunk) => read_anew(trunk, &lists.states, batch, embedding)?,
+    };
+    let output = live.head.forward(&lists.hide(&states)?, &lists.present)?;
     let dense = utility::regression(&output.scores, &lists.utilities, &lists.known)?;
     let dense = (dense * config.utility_weight)?;
 
@@ -86,7 +139,7 @@ pub(super) fn loss(
         .map_err(|error| candle_core::Error::Msg(error.to_string()))?;
     let all = trajectories.all_log_probs(&output, config.temperature)?;
     let taken = trajectories.taken(&all)?;
-    let reference = champion.forward(&lists.states, &lists.present)?;
+    let reference = champion.forward(&lists.hide(&lists.states)?, &lists.present)?;
     let reference = trajectories.all_log_probs(&reference, config.temperature)?.detach();
     let kl = divergence::kl_categorical(&all, &reference, trajectories.steps())?;
     let kl_value = f64::from(kl.to_scalar::<f32>()?);
@@ -122,16 +175,16 @@ pub(super) fn loss(
 }
 
 /// Every selection that was drawn from a known distribution, with its list.
-fn drawn<'a>(batch: &[&'a Group]) -> Vec<(usize, &'a Tried)> {
-    let of = |(list, group): (usize, &&'a Group)| {
-        let group: &'a Group = group;
+fn drawn<'a>(batch: &[&'a Group<'_>]) -> Vec<(usize, &'a Tried)> {
+    let of = |(list, group): (usize, &&'a Group<'_>)| {
+        let group: &'a Group<'_> = group;
         group.tried.iter().filter(|t| !t.behaviour.is_empty()).map(move |t| (list, t))
     };
     batch.iter().enumerate().flat_map(of).collect()
 }
 
 /// Best selections of each group first, then the worst in the same order.
-fn pairs<'a>(batch: &[&'a Group], gap_min: f64) -> Vec<(usize, &'a Tried)> {
+fn pairs<'a>(batch: &[&'a Group<'_>], gap_min: f64) -> Vec<(usize, &'a Tried)> {
     let (mut best, mut worst) = (Vec::new(), Vec::new());
     for (list, group) in batch.iter().enumerate() {
         let rewards: Vec<f64> = group.tried.iter().map(Tried::reward).collect();
@@ -148,7 +201,7 @@ fn pairs<'a>(batch: &[&'a Group], gap_min: f64) -> Vec<(usize, &'a Tried)> {
 /// (R, T) behaviour log-probabilities and advantages, 0 at padding.
 fn credit(
     config: &OnlineConfig,
-    batch: &[&Group],
+    batch: &[&Group<'_>],
     picked: &[(usize, &Tried)],
     (rows, steps): (usize, usize),
     device: &Device,
@@ -201,7 +254,7 @@ fn advantages(config: &OnlineConfig, tried: &Tried, baseline: &[f64]) -> Vec<f64
 }
 
 fn pad(
-    batch: &[&Group],
+    batch: &[&Group<'_>],
     embedding: usize,
     dropout: f64,
     device: &Device,
@@ -224,22 +277,24 @@ fn pad(
             }
         }
     }
-    if dropout > 0.0 {
-        // Whole columns of the encoder's state are hidden, the same for the list: the head must
-        // not lean on single dimensions of a frozen trunk.
-        let keep = 1.0 / (1.0 - dropout) as f32;
-        for list in states.chunks_mut(n * width) {
-            let mask: Vec<f32> = (0..embedding)
-                .map(|_| if rng.random::<f64>() < dropout { 0.0 } else { keep })
-                .collect();
-            for row in list.chunks_mut(width) {
-                row.iter_mut().zip(&mask).for_each(|(v, m)| *v *= m);
+    // Whole columns of the encoder's state are hidden, the same for the list: the head must not
+    // lean on single dimensions of the trunk.
+    let columns = match dropout > 0.0 {
+        false => None,
+        true => {
+            let keep = 1.0 / (1.0 - dropout) as f32;
+            let mut factors = vec![1f32; b * width];
+            for list in factors.chunks_mut(width.max(1)) {
+                list[..embedding]
+                    .fill_with(|| if rng.random::<f64>() < dropout { 0.0 } else { keep });
             }
+            Some(Tensor::from_vec(factors, (b, 1, width), device)?)
         }
-    }
+    };
     Ok(Lists {
         n,
         states: Tensor::from_vec(states, (b, n, width), device)?,
+        columns,
         present: Tensor::from_vec(present, (b, n), device)?,
         utilities: Tensor::from_vec(utilities, (b, n), device)?,
         known: Tensor::from_vec(known, (b, n), device)?,

@@ -1,5 +1,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
+mod full;
+
 use super::*;
 use crate::policy::features::SCALARS;
 use crate::policy::selection::{Masks, log_probs, select};

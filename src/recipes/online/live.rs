@@ -1,0 +1,136 @@
+//! What moves during an update: a head, and in `full` the trunk below it, each with its optimiser.
+//!
+//! Owns copies; the champion they start from is never touched. Knows no loss.
+
+use super::config::OnlineConfig;
+use crate::policy::encoder::Trainable;
+use crate::policy::head::Head;
+use crate::policy::optimizer::{Optimizer, OptimizerArgs, OptimizerError};
+use crate::policy::reader::{LiveTrunk, PairReader};
+use crate::policy::serving::PolicyWeights;
+use actors::ports::LearnError;
+use candle_core::backprop::GradStore;
+use candle_core::{Result, Var};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// A head and perhaps a trunk under training.
+pub(super) struct Live {
+    /// Sees every step.
+    pub head: Head,
+    variables: BTreeMap<String, Var>,
+    /// Sees every step; `None` where the trunk is frozen.
+    pub trunk: Option<LiveTrunk>,
+}
+
+impl Live {
+    /// Copies the champion; its trunk is trained where there is a `base` to run it on.
+    pub(super) fn new(
+        config: &OnlineConfig,
+        champion: &PolicyWeights,
+        base: Option<&Arc<PairReader>>,
+    ) -> std::result::Result<Self, LearnError> {
+        let (head, variables) = champion.head.trainable().map_err(super::model)?;
+        let Some(base) = base else { return Ok(Self { head, variables, trunk: None }) };
+        let (first, layers) = (config.trunk_from_layer, base.layers());
+        if first > layers {
+            return Err(LearnError::Model(format!(
+                "trunk_from_layer is {first}, the encoder has {layers} layers: nothing is trained"
+            )));
+        }
+        let which = match first.checked_sub(1) {
+            None => Trainable::All,
+            Some(first) => Trainable::FromLayer(first),
+        };
+        let empty = BTreeMap::new();
+        let trained = champion.trunk.as_deref().unwrap_or(&empty);
+        let trunk = base
+            .live_trunk(trained, which)
+            .map_err(|error| LearnError::Model(format!("cannot train the trunk: {error}")))?;
+        Ok(Self { head, variables, trunk: Some(trunk) })
+    }
+
+    /// Copies of the weights as they are now. What an earlier update has trained of the champion's
+    /// trunk and this one has not stays in.
+    pub(super) fn weights(&self, champion: &PolicyWeights) -> Result<PolicyWeights> {
+        let trunk = match &self.trunk {
+            None => champion.trunk.clone(),
+            Some(live) => {
+                let mut tensors = champion.trunk.as_deref().cloned().unwrap_or_default();
+                tensors.extend(live.snapshot()?);
+                Some(Arc::new(tensors))
+            }
+        };
+        Ok(PolicyWeights { head: self.head.snapshot()?, trunk })
+    }
+
+    /// Variables of head and trunk; their names do not meet.
+    pub(super) fn variables(&self) -> impl Iterator<Item = (&String, &Var)> {
+        self.variables.iter().chain(self.trunk.iter().flat_map(|t| t.variables()))
+    }
+
+    /// Adds the gradients of the variables in `part` to `sum`, and nothing else of it.
+    pub(super) fn add(&self, sum: &mut GradStore, part: &GradStore) -> Result<()> {
+        for (_, variable) in self.variables() {
+            let Some(gradient) = part.get(variable) else { continue };
+            let total = match sum.get(variable) {
+                None => gradient.clone(),
+                Some(so_far) => (so_far + gradient)?,
+            };
+            sum.insert(variable, total);
+        }
+        Ok(())
+    }
+}
+
+/// The optimisers of a [`Live`].
+pub(super) struct Steps {
+    head: Optimizer,
+    trunk: Option<Optimizer>,
+}
+
+impl Steps {
+    /// Zero moments, and both schedules over `total` steps.
+    pub(super) fn new(config: &OnlineConfig, live: &Live, total: u64) -> Self {
+        let args = |rate: f64| OptimizerArgs {
+            rate: rate as f32,
+            weight_decay: config.weight_decay as f32,
+            clip_norm: config.gradient_norm_max,
+            warmup_steps: total / 10,
+            total_steps: total,
+            ..OptimizerArgs::default()
+        };
+        let trunk = live.trunk.as_ref();
+        Self {
+            head: Optimizer::new(args(config.learning_rate), &live.variables),
+            trunk: trunk.map(|t| Optimizer::new(args(config.trunk_learning_rate), t.variables())),
+        }
+    }
+
+    /// One step of both, or of neither.
+    ///
+    /// # Errors
+    /// A gradient that is not finite: every variable keeps its value.
+    pub(super) fn step(
+        &mut self,
+        live: &Live,
+        gradients: &GradStore,
+    ) -> std::result::Result<(), OptimizerError> {
+        // The trunk refuses on its own, and goes first; so the head is asked before.
+        let step = self.head.steps() + 1;
+        let mut squares = 0.0;
+        for variable in live.variables.values() {
+            if let Some(gradient) = gradients.get(variable) {
+                squares += f64::from(gradient.sqr()?.sum_all()?.to_scalar::<f32>()?);
+            }
+        }
+        if !squares.is_finite() {
+            return Err(OptimizerError::NotFinite { step, norm: squares.sqrt() });
+        }
+        if let (Some(optimizer), Some(trunk)) = (&mut self.trunk, &live.trunk) {
+            optimizer.step(trunk.variables(), gradients)?;
+        }
+        self.head.step(&live.variables, gradients)?;
+        Ok(())
+    }
+}
