@@ -58,7 +58,15 @@ impl Config {
     /// Every [`ConfigError`] names the file, line and column (or the variable, or the flag) that is
     /// at fault, shows it, and says what to write instead.
     pub fn load(layers: &Layers) -> Result<Self, ConfigError> {
-        let defaults = Self::default().to_toml()?;
+        Self::default().overlaid(layers)
+    }
+
+    /// The same over this configuration instead of the built-in defaults.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn overlaid(&self, layers: &Layers) -> Result<Self, ConfigError> {
+        let defaults = self.to_toml()?;
         let origins = layers.read(&defaults)?;
         let merged = layers::merge(&origins)?;
         let config = decode(&origins, &merged)?;

@@ -21,6 +21,15 @@ pub(super) type FlagSetting = (String, String, String);
 impl ConfigArgs {
     /// Loads the configuration; `flags` are a command's own and win over everything.
     pub(super) fn load(&self, flags: Vec<FlagSetting>) -> Result<Config, CliError> {
+        self.load_over(&Config::default(), flags)
+    }
+
+    /// The same where a command has defaults of its own.
+    pub(super) fn load_over(
+        &self,
+        defaults: &Config,
+        flags: Vec<FlagSetting>,
+    ) -> Result<Config, CliError> {
         let mut all = Vec::with_capacity(self.set.len() + flags.len());
         for setting in &self.set {
             let Some((key, value)) = setting.split_once('=') else {
@@ -32,6 +41,6 @@ impl ConfigArgs {
             all.push((format!("--set {key}"), key.to_owned(), value.to_owned()));
         }
         all.extend(flags);
-        Ok(Config::load(&Layers::of_process(self.config.clone(), all))?)
+        Ok(defaults.overlaid(&Layers::of_process(self.config.clone(), all))?)
     }
 }

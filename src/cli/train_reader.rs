@@ -225,8 +225,7 @@ mod tests {
         let (base, out) = (folder.path().join("base"), folder.path().join("out"));
         write_tiny_model(&base, 3).unwrap();
         let (base, out) = (base.to_str().unwrap(), out.to_str().unwrap());
-        let flags =
-            ["--base", base, "--steps", "0", "--precision", "int8_rows", "--out", out];
+        let flags = ["--base", base, "--steps", "0", "--precision", "int8_rows", "--out", out];
         run(parse(&flags)).await.unwrap();
         let size = |dir: &str| {
             std::fs::metadata(std::path::Path::new(dir).join("model.safetensors")).unwrap().len()
@@ -250,13 +249,24 @@ mod tests {
             "{\"id\":\"1\",\"question\":\"who is in?\",\"answers\":[\"bob\"],\"positives\":[\"a\"]}",
         )
         .unwrap();
-        let passages = "{\"pid\":\"a\",\"text\":\"bob is in\"}\n{\"pid\":\"b\",\"text\":\"no one\"}";
+        let passages =
+            "{\"pid\":\"a\",\"text\":\"bob is in\"}\n{\"pid\":\"b\",\"text\":\"no one\"}";
         std::fs::write(at("p.jsonl"), passages).unwrap();
         let (base, out) = (at("base"), at("out"));
         let (questions, passages) = (at("q.jsonl"), at("p.jsonl"));
         let flags = [
-            "--base", &base, "--out", &out, "--questions", &questions, "--passages", &passages,
-            "--steps", "3", "--batch", "2",
+            "--base",
+            &base,
+            "--out",
+            &out,
+            "--questions",
+            &questions,
+            "--passages",
+            &passages,
+            "--steps",
+            "3",
+            "--batch",
+            "2",
         ];
         let args = parse(&flags);
         let stopped = train(&work(&args).unwrap(), &AtomicBool::new(true)).unwrap();

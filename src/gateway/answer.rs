@@ -3,6 +3,7 @@
 use super::Gateway;
 use super::body::{self, DocumentInput};
 use super::error::ApiError;
+use super::observe::timings;
 use actors::service::{Overrides, Served};
 use actors::types::{Exploration, Query, QueryId, SelectionLimits};
 use axum::Json;
@@ -81,6 +82,7 @@ fn admit(input: AnswerRequest, gateway: &Gateway) -> Result<(Query, Overrides), 
 }
 
 fn response(served: Served) -> Value {
+    let timings = timings(&served);
     let answer = served.answer.unwrap_or_default();
     let documents: Vec<Value> = served
         .documents
@@ -106,6 +108,7 @@ fn response(served: Served) -> Value {
         "k": documents.len(),
         "documents": documents,
         "usage": answer.usage,
-        "timings": { "total_ms": served.duration_ms },
+        "propensity": served.propensity,
+        "timings": timings,
     })
 }

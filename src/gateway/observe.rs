@@ -1,11 +1,13 @@
-//! What happens around every request: its id, its span, its counters.
+//! What happens around every request: its id, its span, its counters, where its time went.
 
 use super::Gateway;
+use actors::service::Served;
 use axum::body::Body;
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderName, HeaderValue};
 use axum::middleware::Next;
 use axum::response::Response;
+use serde_json::{Value, json};
 use std::sync::Arc;
 use tracing::Instrument as _;
 
@@ -41,6 +43,16 @@ pub(super) async fn observe(
         response.headers_mut().insert(REQUEST_ID, value);
     }
     response
+}
+
+/// Milliseconds of each stage and of the whole, as replies carry them.
+pub(super) fn timings(served: &Served) -> Value {
+    json!({
+        "retrieve_ms": served.timings.retrieve_ms,
+        "decide_ms": served.timings.decide_ms,
+        "generate_ms": served.timings.generate_ms,
+        "total_ms": served.duration_ms,
+    })
 }
 
 fn request_id(request: &Request<Body>) -> Option<String> {

@@ -5,6 +5,7 @@
 
 use super::body::{self, DocumentInput};
 use super::error::ApiError;
+use super::observe::timings;
 use super::{Gateway, MODEL};
 use actors::service::{Overrides, Served};
 use actors::types::{Query, QueryId, SelectionLimits};
@@ -93,6 +94,8 @@ fn response(served: &Served, return_documents: bool) -> Value {
             "policy_version": served.policy.version,
             "policy_digest": served.policy.digest,
             "k": served.documents.len(),
+            "propensity": served.propensity,
+            "timings": timings(served),
         },
     })
 }

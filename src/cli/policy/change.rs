@@ -18,6 +18,10 @@ use std::collections::BTreeMap;
 pub(super) fn champions(records: &[PolicyRecord]) -> Vec<PolicyVersion> {
     let mut line: Vec<PolicyVersion> = Vec::new();
     for record in records.iter().filter(|record| record.state == PolicyState::Champion) {
+        if record.version == PolicyVersion(0) {
+            // The untrained policy comes before every other.
+            line.clear();
+        }
         match line.iter().position(|version| *version == record.version) {
             Some(earlier) => line.truncate(earlier + 1),
             None => line.push(record.version),

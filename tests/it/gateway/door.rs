@@ -2,7 +2,8 @@
 
 use actors::service::{FeedbackError, Overrides, Ranked, Readiness, Served, ServiceError};
 use actors::types::{
-    Answer, DecisionId, Digest, Document, Feedback, Gate, PolicyStamp, PolicyVersion, Query, Usage,
+    Answer, DecisionId, Digest, Document, Feedback, Gate, PolicyStamp, PolicyVersion, Query,
+    Timings, Usage,
 };
 use async_trait::async_trait;
 use regrade::gateway::Door;
@@ -55,6 +56,8 @@ impl ScriptedDoor {
             documents,
             gate: Gate::Retrieve,
             policy: self.policy(),
+            propensity: Some(0.25),
+            timings: Timings { retrieve_ms: 0.5, decide_ms: 1.5, generate_ms: 1.0 },
             duration_ms: 3,
         })
     }

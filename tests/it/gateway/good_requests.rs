@@ -17,7 +17,10 @@ async fn an_answer_carries_its_decision_and_its_documents() {
     assert_eq!(reply["policy"], body!({ "version": 3, "digest": "abc" }));
     assert_eq!(reply["k"], 1);
     assert_eq!(reply["usage"]["context_tokens"], 11);
-    assert_eq!(reply["timings"]["total_ms"], 3);
+    assert_eq!(reply["propensity"], 0.25);
+    let timings =
+        body!({ "retrieve_ms": 0.5, "decide_ms": 1.5, "generate_ms": 1.0, "total_ms": 3 });
+    assert_eq!(reply["timings"], timings);
 }
 
 #[tokio::test]
@@ -44,6 +47,8 @@ async fn every_rerank_route_takes_text_and_objects_and_keeps_their_positions() {
         assert_eq!(reply["regrade"]["decision_id"], "d-1");
         assert_eq!(reply["regrade"]["policy_version"], 3);
         assert_eq!(reply["regrade"]["k"], 2);
+        assert_eq!(reply["regrade"]["propensity"], 0.25);
+        assert_eq!(reply["regrade"]["timings"]["decide_ms"], 1.5);
     }
 }
 
