@@ -7,7 +7,7 @@ use actors::fakes::Lesson;
 use actors::ports::{EventLog, NewRecord, Stream};
 use actors::service::{Overrides, ServiceConfig};
 use actors::telemetry::{Kind, METRICS};
-use actors::types::Query;
+use actors::types::{Feedback, Query};
 use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
@@ -72,8 +72,17 @@ async fn eventful_life() {
         .to_vec();
     world.log.append(Stream::Queries, records.clone()).await.unwrap();
     world.log.append(Stream::Feedback, records).await.unwrap();
-    until_judged(&service, 7).await;
-    until_kept(&service, 7).await;
+    let said = Feedback {
+        id: "f".to_owned(),
+        decision_id: ask(&service, 9).await.decision_id,
+        value: Some(0.5),
+        references: Vec::new(),
+        source: "user".to_owned(),
+        time_ms: 0,
+    };
+    service.feedback(said).await.unwrap();
+    until_judged(&service, 8).await;
+    until_kept(&service, 8).await;
     for lesson in [Lesson::Better, Lesson::Misshapen] {
         world.teach(lesson);
         service.trigger_update(MINUTE).await.unwrap();
