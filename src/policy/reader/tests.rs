@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 mod figures;
+mod trunk;
 
 use super::*;
 use crate::policy::fixture::write_tiny_model;

@@ -1,6 +1,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 use super::*;
+use crate::policy::encoder::Trainable;
 use crate::policy::fixture::write_tiny_model;
 use crate::policy::reader::ReaderArgs;
 use crate::policy::selection::log_probs;
@@ -56,9 +57,14 @@ fn weights_that_are_no_policy_are_refused_with_the_reason() {
     assert!(reason(b"nonsense").contains("not a safetensors file"));
     let empty: BTreeMap<String, TensorView<'_>> = BTreeMap::new();
     let bytes = safetensors::serialize(empty, None).unwrap();
-    assert_eq!(reason(&bytes), "the weights have state layout `none`, expected `regrade-states/1`");
+    assert_eq!(reason(&bytes), "the weights carry no policy header; are they a model instead?");
     let weights = PolicyWeights::untrained(8, 3, &Device::Cpu).unwrap();
     let mut bytes = to_bytes(&weights).unwrap();
+    let mut other = bytes.clone();
+    let at = other.windows(LAYOUT.len()).position(|w| w == LAYOUT.as_bytes()).unwrap();
+    other[at + LAYOUT.len() - 1] = b'9';
+    let expected = "the weights have state layout `regrade-states/9`, expected `regrade-states/1`";
+    assert_eq!(reason(&other), expected);
     let end = bytes.len();
     bytes[end - 4..].copy_from_slice(&f32::NAN.to_le_bytes());
     assert!(reason(&bytes).ends_with("holds a value that is not finite"));
@@ -117,4 +123,92 @@ fn a_bad_swap_leaves_the_old_weights_serving() {
     good.version = PolicyVersion(1);
     policy.swap(&good).unwrap();
     assert_eq!(policy.stamp().version, PolicyVersion(1));
+}
+
+/// A snapshot whose trunk is the model folder's own but for what `change` does to it.
+fn with_trunk(
+    base: &PairReader,
+    version: u64,
+    change: impl FnOnce(&mut BTreeMap<String, Tensor>),
+) -> PolicySnapshot {
+    let live = base.live_trunk(&BTreeMap::new(), Trainable::FromLayer(1)).unwrap();
+    let mut trunk = live.snapshot().unwrap();
+    change(&mut trunk);
+    let mut weights = PolicyWeights::untrained(base.width(), 4, &Device::Cpu).unwrap();
+    weights.trunk = Some(Arc::new(trunk));
+    PolicySnapshot::new(PolicyVersion(version), None, "full", to_bytes(&weights).unwrap())
+}
+
+const BIAS: &str = "encoder.layer.1.output.dense.bias";
+
+#[test]
+fn a_trunk_gives_the_states_and_the_base_the_scalars() {
+    let mut policy = policy();
+    let base = Arc::clone(&policy.base);
+    let requests = [request("a", &TEXTS, Exploration::Greedy)];
+    let mut decide = |snapshot: &PolicySnapshot| {
+        policy.swap(snapshot).unwrap();
+        policy.decide(&requests, &mut StdRng::seed_from_u64(0)).remove(0).unwrap()
+    };
+    let frozen = decide(&first_snapshot(base.width(), 4, &Device::Cpu).unwrap());
+    // The same trunk, carried by the snapshot: the same decision.
+    let carried = decide(&with_trunk(&base, 1, |_| {}));
+    assert_eq!((&carried.states, &carried.scores), (&frozen.states, &frozen.scores));
+    let moved = decide(&with_trunk(&base, 2, |trunk| {
+        let bias = Tensor::new(&[0f32, 1., 2., 3.], &Device::Cpu).unwrap().repeat(4).unwrap();
+        trunk.insert(BIAS.to_owned(), bias);
+    }));
+    assert_ne!(moved.scores, frozen.scores);
+    let (h, width) = (base.width(), frozen.states.width());
+    for (a, b) in moved.states.values().chunks(width).zip(frozen.states.values().chunks(width)) {
+        assert_ne!(a[..h], b[..h]);
+        assert_eq!(a[h..], b[h..]);
+    }
+    // And back: a snapshot without a trunk serves on the base again.
+    let again = decide(&first_snapshot(base.width(), 4, &Device::Cpu).unwrap());
+    assert_eq!((again.states, again.scores), (frozen.states, frozen.scores));
+}
+
+#[test]
+fn a_trunk_that_does_not_fit_is_refused_by_name_and_the_old_weights_serve_on() {
+    let mut policy = policy();
+    let base = Arc::clone(&policy.base);
+    policy.swap(&with_trunk(&base, 1, |_| {})).unwrap();
+    let requests = [request("a", &TEXTS, Exploration::Greedy)];
+    let before = policy.decide(&requests, &mut StdRng::seed_from_u64(0)).remove(0).unwrap();
+    let short = Tensor::zeros(3, candle_core::DType::F32, &Device::Cpu).unwrap();
+    let foreign = "encoder.layer.7.output.dense.bias";
+    let cases: [(PolicySnapshot, &str, &str); 3] = [
+        (
+            with_trunk(&base, 2, |t| drop(t.insert(BIAS.to_owned(), short.clone()))),
+            BIAS,
+            "has shape [3]; expected [16]",
+        ),
+        (with_trunk(&base, 3, |t| drop(t.remove(BIAS))), BIAS, "is missing; expected shape [16]"),
+        (
+            with_trunk(&base, 4, |t| drop(t.insert(foreign.to_owned(), short.clone()))),
+            foreign,
+            "is no weight of this encoder",
+        ),
+    ];
+    for (snapshot, name, reason) in cases {
+        let error = policy.swap(&snapshot).unwrap_err().to_string();
+        assert!(error.contains(&format!("tensor `{name}` {reason}")), "{error}");
+        assert_eq!(policy.stamp().version, PolicyVersion(1));
+    }
+    let after = policy.decide(&requests, &mut StdRng::seed_from_u64(0)).remove(0).unwrap();
+    assert_eq!(after, before);
+}
+
+#[test]
+fn one_bad_request_fails_alone_on_a_trunk_too() {
+    let mut policy = policy();
+    let base = Arc::clone(&policy.base);
+    policy.swap(&with_trunk(&base, 1, |_| {})).unwrap();
+    let mut long = request("long", &TEXTS, Exploration::Greedy);
+    long.query.text = "word ".repeat(20_000);
+    let requests = [long, request("good", &TEXTS, Exploration::Greedy)];
+    let decisions = policy.decide(&requests, &mut StdRng::seed_from_u64(0));
+    assert!(matches!(&decisions[0], Err(PolicyError::Refused(_))), "{:?}", decisions[0]);
+    assert!(decisions[1].is_ok());
 }

@@ -62,7 +62,8 @@ pub struct OnlineConfig {
     /// Peak learning rate of the trunk (`full`), on the same schedule.
     pub trunk_learning_rate: f64,
     /// Queries whose pairs `full` encodes at once; a step adds up the gradients of as many such
-    /// parts as `batch_queries` has. Bounds memory: activations are kept for every token of a part.
+    /// parts as `batch_queries` has. Bounds memory: activations are kept for every token of a part,
+    /// for a query with 20 passages of 190 tokens about 1.5 GB under a MiniLM trained in whole.
     pub trunk_batch_queries: usize,
     /// Decoupled weight decay.
     pub weight_decay: f64,

@@ -142,8 +142,9 @@ fn one_minibatch_reaches_every_variable_of_trunk_and_head() {
     for (name, variable) in live.variables() {
         let gradient = gradients.get(variable).unwrap_or_else(|| panic!("{name} has none"));
         let size = largest(gradient);
-        // Softmax does not see what is added to every key, so its gradient is rounding alone.
-        assert!(size > 0.0, "{name}: {size}");
+        // Softmax does not see what is added to every key: that slope is rounding alone.
+        let unseen = name.ends_with("attention.self.key.bias");
+        assert!(size > 1e-9 || unseen, "{name}: {size}");
     }
 }
 
