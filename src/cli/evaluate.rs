@@ -3,13 +3,13 @@
 use super::progress::Progress;
 use super::settings::ConfigArgs;
 use super::{CliError, say};
-use crate::datasets::{self, Selection};
+use crate::datasets::{self, Question, Selection};
 use crate::evaluate::{self, Contender, Report};
 use crate::policy::fixed::FixedK;
 use crate::policy::policy_folder;
 use crate::policy::serving::{self, EncoderPolicy};
 use crate::wiring::{self, Lab};
-use actors::types::PolicySnapshot;
+use actors::types::{PolicySnapshot, SelectionLimits};
 use serde_json::json;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -68,46 +68,63 @@ pub async fn run(args: Args) -> Result<(), CliError> {
     let lab = wiring::lab(&config, &passages, 64 * top_n)
         .await
         .map_err(|e| CliError::failed("cannot set up the evaluation", e))?;
-    let mut contenders = contenders(&args, &lab)?;
-    let setting = evaluate::Setting {
-        index: &*lab.index,
-        generator: &*lab.generator,
-        top_n,
-        limits: config.service.limits,
-    };
+    let policies = args
+        .policy
+        .iter()
+        .map(|folder| {
+            let snapshot = policy_folder::read(folder)
+                .map_err(|e| CliError::failed("cannot read a policy folder", e))?;
+            let name = folder.file_name().unwrap_or(folder.as_os_str());
+            Ok((name.to_string_lossy().into_owned(), snapshot))
+        })
+        .collect::<Result<Vec<_>, CliError>>()?;
+    let limits = config.service.limits;
+    let report = compare(&lab, policies, &questions, (top_n, limits, args.seed)).await?;
+    super::write_report(Some(&args.report), &report)
+}
+
+/// Compares policies with fixed cuts and the untrained policy, prints the table and returns the
+/// report. The last argument is candidates a question, masks, and the seed of the untrained policy.
+pub(super) async fn compare(
+    lab: &Lab,
+    policies: Vec<(String, PolicySnapshot)>,
+    questions: &[Question],
+    (top_n, limits, seed): (usize, SelectionLimits, u64),
+) -> Result<Report, CliError> {
+    let mut contenders = contenders(lab, policies, (top_n, seed))?;
+    let (index, generator) = (&*lab.index, &*lab.generator);
+    let setting = evaluate::Setting { index, generator, top_n, limits };
     let mut progress = Progress::start("questions", Some(questions.len() as u64));
-    let scores = evaluate::score(&setting, &mut contenders, &questions, &mut |_, _| {
-        progress.advance(1, &json!({}));
+    let scores = evaluate::score(&setting, &mut contenders, questions, &mut |done, total| {
+        if done % 10 == 0 || done == total {
+            progress.advance((done - (done - 1) / 10 * 10) as u64, &json!({}));
+        }
     })
     .await
     .map_err(|e| CliError::failed("the evaluation stopped", e))?;
     progress.finish();
     let names: Vec<String> = contenders.iter().map(|c| c.name.clone()).collect();
-    let report = Report::new(args.seed, &names, &scores, &questions);
+    let report = Report::new(seed, &names, &scores, questions);
     say(evaluate::table(&report).trim_end())?;
-    super::write_report(Some(&args.report), &report)
+    Ok(report)
 }
 
-fn contenders(args: &Args, lab: &Lab) -> Result<Vec<Contender>, CliError> {
+fn contenders(
+    lab: &Lab,
+    policies: Vec<(String, PolicySnapshot)>,
+    (top_n, seed): (usize, u64),
+) -> Result<Vec<Contender>, CliError> {
     let fixed = FIXED
         .iter()
-        .filter(|&&k| k <= args.top_n as usize)
+        .filter(|&&k| k <= top_n)
         .map(|&k| Contender { name: format!("retrieval_k{k}"), policy: Box::new(FixedK::new(k)) });
     let mut contenders: Vec<Contender> = fixed.collect();
-    let untrained = serving::first_snapshot(lab.reader.width(), args.seed, &lab.device)
+    let untrained = serving::first_snapshot(lab.reader.width(), seed, &lab.device)
         .map_err(|e| CliError::because(format!("cannot make an untrained policy: {e}")))?;
-    let mut add = |name: String, snapshot: &PolicySnapshot| {
-        let policy = EncoderPolicy::new(Arc::clone(&lab.reader), snapshot, lab.device.clone())
+    for (name, snapshot) in [("untrained".to_owned(), untrained)].into_iter().chain(policies) {
+        let policy = EncoderPolicy::new(Arc::clone(&lab.reader), &snapshot, lab.device.clone())
             .map_err(|e| CliError::failed(format!("cannot serve policy `{name}`"), e))?;
         contenders.push(Contender { name, policy: Box::new(policy) });
-        Ok::<(), CliError>(())
-    };
-    add("untrained".to_owned(), &untrained)?;
-    for folder in &args.policy {
-        let snapshot = policy_folder::read(folder)
-            .map_err(|e| CliError::failed("cannot read a policy folder", e))?;
-        let name = folder.file_name().unwrap_or(folder.as_os_str());
-        add(name.to_string_lossy().into_owned(), &snapshot)?;
     }
     Ok(contenders)
 }

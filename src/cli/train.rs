@@ -2,8 +2,9 @@
 
 use super::progress::Progress;
 use super::settings::ConfigArgs;
-use super::{CliError, say};
-use crate::datasets::{self, Selection};
+use super::{CliError, evaluate, say};
+use crate::config::Trainable;
+use crate::datasets::{self, Question, Selection, Split};
 use crate::policy::policy_folder;
 use crate::policy::serving::{self, EncoderPolicy};
 use crate::recipes::offline::{self, Event, Plan, Setting};
@@ -43,6 +44,10 @@ pub struct Args {
     /// Seeds; one policy is trained for each, on the same readings.
     #[arg(long, value_delimiter = ',', default_value = "0", value_name = "SEED,…")]
     pub seeds: Vec<u64>,
+    /// Compares what was trained with the baselines on the test part of the same files, on the
+    /// readings at hand.
+    #[arg(long)]
+    pub evaluate: bool,
     /// Where the report is written, one JSON document.
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
@@ -79,8 +84,9 @@ pub async fn run(args: Args) -> Result<(), CliError> {
         datasets::load_questions(&args.questions).map_err(failed("cannot load the questions"))?;
     let passages =
         datasets::load_passages(&args.passages).map_err(failed("cannot load the passages"))?;
+    let tested = tested(&args, &questions)?;
     let questions = datasets::select(questions, &args.selection);
-    let pairs = questions.len() * args.top_n as usize;
+    let pairs = (questions.len() + tested.len()) * args.top_n as usize;
     let lab = wiring::lab(&config, &passages, pairs)
         .await
         .map_err(|e| CliError::failed("cannot set up training", e))?;
@@ -93,6 +99,7 @@ pub async fn run(args: Args) -> Result<(), CliError> {
         exploration: config.service.exploration,
     };
     let mut report = Vec::new();
+    let mut policies = Vec::new();
     for &seed in &args.seeds {
         config.learner.seed = seed;
         let start = start(&args, &lab, seed)?;
@@ -102,6 +109,10 @@ pub async fn run(args: Args) -> Result<(), CliError> {
         let device = lab.device.clone();
         let learner = OnlineLearner::new(config.learner.clone(), &start, environment, device)
             .map_err(|e| CliError::failed("cannot start from these weights", e))?;
+        let learner = match config.policy.trainable {
+            Trainable::Head => learner,
+            Trainable::Full => learner.with_trunk(Arc::clone(&lab.reader)),
+        };
         let plan = Plan { questions: &questions, rounds: args.rounds as usize, start };
         let mut rng = StdRng::seed_from_u64(seed);
         let mut watch = Watch::new(seed, questions.len());
@@ -118,8 +129,31 @@ pub async fn run(args: Args) -> Result<(), CliError> {
         });
         say(&summary)?;
         report.push(summary);
+        let name = folder.file_name().unwrap_or(folder.as_os_str());
+        policies.push((name.to_string_lossy().into_owned(), trained));
     }
-    super::write_report(args.report.as_deref(), &json!({ "runs": report }))
+    let mut report = json!({ "runs": report });
+    if args.evaluate {
+        let (top_n, limits) = (args.top_n as usize, config.service.limits);
+        let of = evaluate::compare(&lab, policies, &tested, (top_n, limits, args.seeds[0])).await?;
+        report["evaluation"] =
+            serde_json::to_value(of).map_err(|e| CliError::failed("cannot write the report", e))?;
+    }
+    super::write_report(args.report.as_deref(), &report)
+}
+
+/// The test part of the same files; empty where no evaluation was asked for.
+fn tested(args: &Args, questions: &[Question]) -> Result<Vec<Question>, CliError> {
+    if !args.evaluate {
+        return Ok(Vec::new());
+    }
+    if args.selection.split != Split::Train {
+        return Err(CliError::Usage(
+            "--evaluate needs --split train: what is evaluated is never trained on".to_owned(),
+        ));
+    }
+    let test = Selection { split: Split::Test, ..args.selection };
+    Ok(datasets::select(questions.to_vec(), &test))
 }
 
 fn start(args: &Args, lab: &Lab, seed: u64) -> Result<PolicySnapshot, CliError> {

@@ -17,6 +17,7 @@ pub(super) fn findings(config: &Config, origins: &Origins, merged: &Table<'_>) -
     check.service(config);
     check.stores(config);
     check.models(config);
+    check.learner(config);
     check.telemetry(config);
     check.problems
 }
@@ -95,6 +96,14 @@ impl Check<'_> {
             self.idle("log.folder", "`log.kind = \"memory\"` keeps nothing on disk");
         } else {
             self.filled("log.folder", &config.log.folder.to_string_lossy());
+        }
+    }
+
+    fn learner(&mut self, config: &Config) {
+        if let Err((field, expected)) = config.learner.validate() {
+            let key = format!("learner.{field}");
+            let remedy = format!("change `{key}`, or leave it out for the default");
+            self.require(false, &[&key], &format!("expected {expected}"), &remedy);
         }
     }
 

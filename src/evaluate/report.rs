@@ -8,6 +8,8 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 const RESAMPLES: usize = 2000;
+/// Name of the policy before any training; no learned one.
+pub(crate) const UNTRAINED: &str = "untrained";
 
 /// A policy's figures on one data set (`all` over every question).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -153,7 +155,37 @@ fn compare(rows: &[PolicyRow], scores: &[Vec<Scored>], member: &[usize]) -> Vec<
                 / rows[best].context_tokens_mean.max(1e-9),
         }
     };
-    (0..rows.len()).filter(|&i| !is_baseline(&rows[i].name)).map(against).collect()
+    let mut comparisons: Vec<Comparison> =
+        (0..rows.len()).filter(|&i| !is_baseline(&rows[i].name)).map(against).collect();
+    let learned: Vec<usize> = (0..rows.len())
+        .filter(|&i| !is_baseline(&rows[i].name) && rows[i].name != UNTRAINED)
+        .collect();
+    if learned.len() > 1 {
+        comparisons.push(pooled(rows, scores, member, (&learned, best)));
+    }
+    comparisons
+}
+
+/// All learned policies as one: per question the mean over policies (seeds), so that the interval is
+/// over questions and a lucky seed counts for no more than the others.
+fn pooled(
+    rows: &[PolicyRow],
+    scores: &[Vec<Scored>],
+    member: &[usize],
+    (learned, best): (&[usize], usize),
+) -> Comparison {
+    let n = learned.len() as f64;
+    let of = |q: usize| learned.iter().map(|&i| scores[i][q].f1).sum::<f64>() / n;
+    let differences: Vec<f64> = member.iter().map(|&q| of(q) - scores[best][q].f1).collect();
+    let tokens = learned.iter().map(|&i| rows[i].context_tokens_mean).sum::<f64>() / n;
+    Comparison {
+        name: format!("mean of {} learned", learned.len()),
+        dataset: rows[best].dataset.clone(),
+        against: rows[best].name.clone(),
+        f1: mean(&differences),
+        f1_interval: paired_bootstrap(&differences, RESAMPLES, 0),
+        context_tokens_ratio: tokens / rows[best].context_tokens_mean.max(1e-9),
+    }
 }
 
 fn mean(values: &[f64]) -> f64 {
