@@ -29,7 +29,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-/// Makes a serving policy; called at each start of the actor, on the compute thread.
+/// Makes a serving policy; called at each start and after a panic, on the compute thread.
 pub type PolicyFactory = Arc<dyn Fn() -> Result<Box<dyn Policy>, PolicyError> + Send + Sync>;
 
 /// What the actor is made of.

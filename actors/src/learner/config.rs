@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// An update is due this long after the last if there is any new reward, milliseconds; 0: never.
+    /// An update is due this long after the last if there is any new reward, milliseconds; 0:
+    /// never.
     pub interval_ms: u64,
     /// An update is due once so many rewards are new; 0: never.
     pub min_new_rewards: u64,

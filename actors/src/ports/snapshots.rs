@@ -28,7 +28,8 @@ pub enum SnapshotError {
 /// A store of immutable snapshots by version.
 #[async_trait]
 pub trait SnapshotStore: Send + Sync {
-    /// Writes a snapshot, visible only when complete; the same one again is no error. Gives its URI.
+    /// Writes a snapshot, visible only when complete; the same one again is no error. Gives its
+    /// URI.
     async fn put(&self, snapshot: &PolicySnapshot) -> Result<String, SnapshotError>;
 
     /// Reads a snapshot and checks its digest.

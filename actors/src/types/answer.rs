@@ -26,7 +26,8 @@ pub struct Usage {
     pub answer_tokens: u32,
 }
 
-/// A verdict on a decision that arrives after the answer, perhaps late, twice, or for nothing known.
+/// A verdict on a decision that arrives after the answer, perhaps late, twice, or for nothing
+/// known.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Feedback {
