@@ -34,6 +34,8 @@ enum Action {
     /// All that is known of one version.
     Show {
         /// The version's number.
+        // Another id than `version`, which is the flag that every command has.
+        #[arg(id = "number", value_name = "VERSION")]
         version: u64,
         #[command(flatten)]
         settings: ConfigArgs,
@@ -41,6 +43,8 @@ enum Action {
     /// Write one version's weights to a file, or to a policy folder for `regrade evaluate`.
     Export {
         /// The version's number.
+        // Another id than `version`, which is the flag that every command has.
+        #[arg(id = "number", value_name = "VERSION")]
         version: u64,
         /// A file ending in `.safetensors`, or a folder; it must not exist.
         #[arg(long, value_name = "FILE|DIR")]
@@ -51,6 +55,8 @@ enum Action {
     /// Make a version the champion; every serving node follows.
     Promote {
         /// The version's number.
+        // Another id than `version`, which is the flag that every command has.
+        #[arg(id = "number", value_name = "VERSION")]
         version: u64,
         #[command(flatten)]
         settings: ConfigArgs,

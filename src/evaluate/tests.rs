@@ -1,3 +1,4 @@
+//! Answers scored as the SQuAD script does.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use super::*;

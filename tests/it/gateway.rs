@@ -8,14 +8,14 @@ mod lifecycle;
 use door::ScriptedDoor;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use regrade::config::{Config, ServerConfig};
-use regrade::gateway::{self, GatewayError, Parts};
+use regrade::gateway::{self, Door, GatewayError, Parts};
 use std::sync::{Arc, OnceLock};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 /// A server on a port of its own.
-struct Server {
+pub(crate) struct Server {
     url: String,
     client: reqwest::Client,
     stop: oneshot::Sender<()>,
@@ -28,11 +28,16 @@ impl Server {
     }
 
     async fn start_with(door: ScriptedDoor, limits: ServerConfig) -> Self {
+        Self::over(Arc::new(door), limits).await
+    }
+
+    /// The wire over any service.
+    pub(crate) async fn over(door: Arc<dyn Door>, limits: ServerConfig) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let (stop, stopped) = oneshot::channel::<()>();
         let parts = Parts {
-            door: Arc::new(door),
+            door,
             limits,
             selection: Config::default().service.limits,
             config: Config::default().digest().unwrap(),
@@ -46,14 +51,24 @@ impl Server {
         Self { url, client: reqwest::Client::new(), stop, ended }
     }
 
-    async fn get(&self, path: &str) -> reqwest::Response {
+    pub(crate) async fn get(&self, path: &str) -> reqwest::Response {
         self.client.get(format!("{}{path}", self.url)).send().await.unwrap()
     }
 
-    async fn post(&self, path: &str, body: impl Into<reqwest::Body>) -> reqwest::Response {
+    pub(crate) async fn post(
+        &self,
+        path: &str,
+        body: impl Into<reqwest::Body>,
+    ) -> reqwest::Response {
         let request = self.client.post(format!("{}{path}", self.url));
         let request = request.header("content-type", "application/json");
         request.body(body).send().await.unwrap()
+    }
+
+    /// Stops it and waits until it has.
+    pub(crate) async fn stop(self) {
+        self.stop.send(()).unwrap();
+        self.ended.await.unwrap().unwrap();
     }
 }
 
@@ -63,6 +78,6 @@ fn metrics() -> PrometheusHandle {
     HANDLE.get_or_init(|| PrometheusBuilder::new().install_recorder().unwrap()).clone()
 }
 
-async fn json(response: reqwest::Response) -> serde_json::Value {
+pub(crate) async fn json(response: reqwest::Response) -> serde_json::Value {
     response.json().await.unwrap()
 }

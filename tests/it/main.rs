@@ -2,5 +2,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 mod configs;
+mod contracts;
 mod gateway;
+mod parity;
+mod service;
 mod tidy;
+mod tiny;

@@ -15,6 +15,8 @@ struct Inner {
     streams: BTreeMap<Stream, Vec<NewRecord>>,
     positions: BTreeMap<(String, Stream), u64>,
     states: BTreeMap<String, BTreeMap<String, Vec<u8>>>,
+    /// Openings of each consumer name: only the newest goes on.
+    openings: BTreeMap<String, u64>,
 }
 
 /// The log. Clones share the records, as reopening a log on disk would.
@@ -87,9 +89,16 @@ impl EventLog for MemoryLog {
         name: &str,
         streams: &[Stream],
     ) -> Result<Box<dyn EventConsumer>, LogError> {
+        let opening = {
+            let mut inner = self.lock();
+            let openings = inner.openings.entry(name.to_owned()).or_default();
+            *openings += 1;
+            *openings
+        };
         let mut consumer = MemoryConsumer {
             log: self.clone(),
             name: name.to_owned(),
+            opening,
             streams: streams.to_vec(),
             next: BTreeMap::new(),
         };
@@ -105,11 +114,19 @@ impl EventLog for MemoryLog {
 struct MemoryConsumer {
     log: MemoryLog,
     name: String,
+    opening: u64,
     streams: Vec<Stream>,
     next: BTreeMap<Stream, u64>,
 }
 
 impl MemoryConsumer {
+    fn check_owner(&self) -> Result<(), LogError> {
+        if self.log.lock().openings.get(&self.name) == Some(&self.opening) {
+            return Ok(());
+        }
+        Err(LogError::InUse(format!("consumer `{}` was opened again", self.name)))
+    }
+
     fn take(&mut self, max: usize) -> Vec<Record> {
         let inner = self.log.lock();
         let mut taken = Vec::new();
@@ -134,6 +151,7 @@ impl EventConsumer for MemoryConsumer {
         let mut appended = self.log.appended.subscribe();
         let deadline = tokio::time::Instant::now() + wait;
         loop {
+            self.check_owner()?;
             let taken = self.take(max);
             let is_late = tokio::time::Instant::now() >= deadline;
             if !taken.is_empty() || max == 0 || is_late {
@@ -146,6 +164,7 @@ impl EventConsumer for MemoryConsumer {
 
     async fn commit(&mut self, commit: Commit) -> Result<(), LogError> {
         self.log.commits.pass().await.map_err(LogError::Unavailable)?;
+        self.check_owner()?;
         for (stream, partition, position) in &commit.positions {
             let polled = self.next.get(stream).copied().unwrap_or(0);
             if *partition != 0 || *position > polled {

@@ -12,14 +12,19 @@ use crate::types::{
     RewardPart, Usage, Verdict,
 };
 use async_trait::async_trait;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Finds documents by words in common.
+fn words(text: &str) -> BTreeSet<String> {
+    let words = text.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty());
+    words.map(str::to_lowercase).collect()
+}
+
+/// Finds documents by words in common, title included.
 #[derive(Default)]
 pub struct FakeIndex {
     documents: Mutex<BTreeMap<DocumentId, Document>>,
@@ -31,10 +36,12 @@ pub struct FakeIndex {
 impl SearchIndex for FakeIndex {
     async fn search(&self, query: &str, k: usize) -> Result<Vec<Candidate>, SearchError> {
         self.knob.pass().await.map_err(SearchError::Unavailable)?;
-        let query = query.to_lowercase();
+        let asked = words(query);
         let score = |document: &Document| {
-            let text = document.text.to_lowercase();
-            let shared = text.split_whitespace().filter(|word| query.contains(word)).count();
+            let shared = words(&document.title)
+                .union(&words(&document.text))
+                .filter(|word| asked.contains(*word))
+                .count();
             f32::from(u16::try_from(shared).unwrap_or(u16::MAX))
         };
         let mut found: Vec<(f32, Document)> =
@@ -85,7 +92,8 @@ impl Generator for FakeGenerator {
     }
 }
 
-/// Judges by the query's references, else by the newest feedback; without either it waits.
+/// Judges by the newest value in the feedback, else by references, the query's own before those
+/// of feedback; without any it waits.
 #[derive(Default)]
 pub struct FakeJudge {
     /// Faults of verdicts.
@@ -96,7 +104,10 @@ pub struct FakeJudge {
 impl Judge for FakeJudge {
     async fn judge(&self, task: &JudgeTask) -> Result<Option<Verdict>, JudgeError> {
         self.knob.pass().await.map_err(JudgeError::Unavailable)?;
-        let references = &task.episode.query.references;
+        let mut references = task.episode.query.references.clone();
+        if references.is_empty() {
+            references = task.feedback.iter().flat_map(|f| f.references.clone()).collect();
+        }
         let value = match (&task.episode.outcome, task.feedback.iter().rev().find_map(|f| f.value))
         {
             (_, Some(value)) => value,
@@ -127,6 +138,10 @@ pub struct MemorySnapshots {
 impl SnapshotStore for MemorySnapshots {
     async fn put(&self, snapshot: &PolicySnapshot) -> Result<String, SnapshotError> {
         self.knob.pass().await.map_err(SnapshotError::Unavailable)?;
+        if !snapshot.is_intact() {
+            let reason = "its weights do not have its digest".to_owned();
+            return Err(SnapshotError::Damaged { version: snapshot.version, reason });
+        }
         let mut kept = lock(&self.kept);
         let found = kept.entry(snapshot.version).or_insert_with(|| snapshot.clone());
         if found.digest == snapshot.digest {

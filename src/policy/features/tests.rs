@@ -1,3 +1,4 @@
+//! Features on lists worked out by hand.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use super::*;

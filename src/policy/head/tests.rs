@@ -1,3 +1,4 @@
+//! The head: shapes, padding, gradients, what it believes untrained.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 use super::*;

@@ -1,0 +1,3 @@
+//! One world a file: what can be asked, what an answer is worth, and what the best one is.
+
+pub mod planted;
