@@ -12,16 +12,19 @@ enum World {
         /// Seeds, one run each.
         #[arg(long, value_delimiter = ',', default_value = "0,1,2,3")]
         seeds: Vec<u64>,
+        /// What one document costs, in (0, 0.1].
+        #[arg(long, default_value_t = 0.05)]
+        price: f64,
     },
 }
 
 fn main() -> anyhow::Result<()> {
-    let World::Planted { seeds } = World::parse();
+    let World::Planted { seeds, price } = World::parse();
     // On a paused clock waiting costs nothing, and a seed repeats its outcome.
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build()?;
     for seed in seeds {
-        let outcome = runtime.block_on(run(Planted { seed }, Run::default()))?;
+        let outcome = runtime.block_on(run(Planted { seed, price }, Run::default()))?;
         let mut line = serde_json::to_value(outcome)?;
         line["gap_closed"] = outcome.closed().into();
         writeln!(std::io::stdout(), "{line}")?;

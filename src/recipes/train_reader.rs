@@ -197,7 +197,7 @@ pub fn train_reader(
     let mut run = Run::start(args, &base, &examples)?;
     let resumed_from = (run.optimizer.steps() > 0).then(|| run.optimizer.steps());
     let (mut loss_sum, mut done) = (0.0, 0u64);
-    let started = std::time::Instant::now();
+    let started = tokio::time::Instant::now();
     let mut stopped = false;
     while !stopped && run.optimizer.steps() < settings.steps {
         let (loss, report) = run.step(&encoder, &examples)?;

@@ -1,3 +1,5 @@
+//! The buffer by example; its properties are in the integration tests.
+
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 use super::*;

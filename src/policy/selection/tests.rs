@@ -1,3 +1,6 @@
+//! Sums to one, equals brute force, matches its frequencies, keeps its masks.
+
+//! Probabilities, masks and limits of selections.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 use super::{

@@ -1,3 +1,6 @@
+//! Weights and their bytes, decisions and their probabilities, swaps that fail.
+
+//! Weights as bytes, decisions and swaps on a tiny model.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 use super::*;

@@ -1,3 +1,6 @@
+//! The recipe on a planted task whose best selection is known.
+
+//! The online recipe on a planted environment.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 mod full;
