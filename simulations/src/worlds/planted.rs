@@ -29,7 +29,7 @@ use rand::rngs::StdRng;
 use rand::seq::SliceRandom as _;
 use rand::{Rng as _, SeedableRng as _};
 use regrade::policy::{features, serving};
-use regrade::recipes::online::{OnlineConfig, OnlineLearner};
+use regrade::recipes::online::{Objective, OnlineConfig, OnlineLearner};
 use serde::Serialize;
 use std::sync::Arc;
 use std::time::Duration;
@@ -227,11 +227,20 @@ fn ports(planted: Planted, world: &World, first: &PolicySnapshot) -> Ports {
     }
 }
 
+/// Preferences, without the dense term: that one values each document alone, and here a second good
+/// one pays only after the first. `Objective::Rrpo` at its default clip of 0.2 stays with one good
+/// document: no update moves the greedy selection, and the gate takes nothing that does not.
 fn online(seed: u64) -> OnlineConfig {
-    // No defence against overfitting is needed here. The dense term is off: it values each document
-    // alone, and here a second good one is worth taking only after the first.
-    let dense = OnlineConfig { utility_weight: 0.0, singles: 0, ..OnlineConfig::default() };
-    OnlineConfig { seed, dropout: 0.0, epsilon: 0.2, ..dense }
+    OnlineConfig {
+        seed,
+        objective: Objective::Dpo,
+        beta: 0.5,
+        utility_weight: 0.0,
+        singles: 0,
+        epsilon: 0.2,
+        dropout: 0.0,
+        ..OnlineConfig::default()
+    }
 }
 
 fn config(seed: u64) -> ServiceConfig {
