@@ -25,7 +25,7 @@ fn main() -> anyhow::Result<()> {
         tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build()?;
     for seed in seeds {
         let outcome = runtime.block_on(run(Planted { seed, price }, Run::default()))?;
-        let mut line = serde_json::to_value(outcome)?;
+        let mut line = serde_json::to_value(&outcome)?;
         line["gap_closed"] = outcome.closed().into();
         writeln!(std::io::stdout(), "{line}")?;
     }
