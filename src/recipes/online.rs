@@ -1,10 +1,11 @@
 //! `online`: what production runs. Learns from judged episodes, off-policy corrected, within a trust
 //! region around the serving weights.
 //!
-//! One update: take judged episodes → lay each out as a group of selections of one query (the one
-//! that was served with its logged propensity, and rollouts drawn from the champion) → reward every
-//! selection by the environment (generator and judge, cached) → compare with the champion's greedy
-//! selection → a clipped policy-gradient step (RRPO) or best/worst pairs (DynamicRAG's DPO).
+//! One update: take judged episodes → reward each candidate alone by the environment (generator and
+//! judge, cached) and regress the scores on that → draw selections of each query from the head so
+//! warmed, beside the one that was served with its logged propensity → reward them, compare with the
+//! champion's greedy selection → clipped policy-gradient steps (RRPO) or best/worst pairs
+//! (DynamicRAG's DPO).
 //!
 //! | constant | value | from |
 //! |---|---|---|
@@ -42,6 +43,7 @@ use candle_core::Device;
 use candle_core::backprop::GradStore;
 use groups::Group;
 use live::{Live, Steps};
+use objective::Phase;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
@@ -101,25 +103,55 @@ impl OnlineLearner {
         Contender { head: &self.champion.weights.head, source }
     }
 
+    /// First the regression of utilities alone, then the sequence objective on selections that the
+    /// head draws once it knows them: the clip is a trust region, and from the champion's own
+    /// selections no update could leave its neighbourhood.
+    fn phases(
+        &self,
+        live: &Live,
+        groups: &mut [Group<'_>],
+        (rng, report): (&mut StdRng, &mut LearnReport),
+    ) -> Result<(), LearnError> {
+        let config = &self.config;
+        let champion = &self.champion.weights.head;
+        if config.utility_weight > 0.0 && config.utility_epochs > 0 {
+            let (epochs, rate) = (config.utility_epochs, config.utility_learning_rate);
+            let phase = Phase { objective: None, reference: champion, epochs, rate };
+            self.train(live, groups, &phase, (rng, report))?;
+        }
+        // With a live trunk the states of the groups are the champion's, so it draws.
+        let reference = match live.trunk {
+            None => live.head.snapshot().map_err(model)?,
+            Some(_) => champion.clone(),
+        };
+        let (environment, device) = (&*self.environment, &self.device);
+        groups::draw_from(&reference, config, groups, environment, device, rng)?;
+        let objective = Some(config.objective);
+        let (epochs, rate) = (config.epochs, config.learning_rate);
+        let phase = Phase { objective, reference: &reference, epochs, rate };
+        self.train(live, groups, &phase, (rng, report))
+    }
+
     /// Runs the passes over the groups; what is live is changed in place.
     fn train(
         &self,
         live: &Live,
         groups: &[Group<'_>],
-        rng: &mut StdRng,
-    ) -> Result<LearnReport, LearnError> {
-        let mut report = LearnReport { samples: groups.len() as u64, ..Default::default() };
+        phase: &Phase<'_>,
+        (rng, report): (&mut StdRng, &mut LearnReport),
+    ) -> Result<(), LearnError> {
         let mut order: Vec<usize> = (0..groups.len()).collect();
         let per_pass = order.len().div_ceil(self.config.batch_queries);
-        let total = (per_pass * self.config.epochs) as u64;
-        let mut steps = Steps::new(&self.config, live, total);
-        for _ in 0..self.config.epochs {
+        let total = (per_pass * phase.epochs) as u64;
+        let mut steps = Steps::new(&self.config, live, (phase.rate, total));
+        for _ in 0..phase.epochs {
             order.shuffle(rng);
             let mut pass = objective::Totals::default();
             for chunk in order.chunks(self.config.batch_queries) {
                 let batch: Vec<&Group<'_>> = chunk.iter().map(|&i| &groups[i]).collect();
                 let done = report.steps;
-                let Some(gradients) = self.gradients(live, &batch, rng, (done, &mut pass))? else {
+                let gradients = self.gradients(live, &batch, phase, (rng, done, &mut pass))?;
+                let Some(gradients) = gradients else {
                     continue;
                 };
                 steps.step(live, &gradients).map_err(|error| match error {
@@ -130,9 +162,9 @@ impl OnlineLearner {
                 })?;
                 report.steps += 1;
             }
-            pass.write(&mut report);
+            pass.write(report);
         }
-        Ok(report)
+        Ok(())
     }
 
     /// Gradients of one minibatch, a part at a time where a trunk reads it; `None` when it has
@@ -141,8 +173,8 @@ impl OnlineLearner {
         &self,
         live: &Live,
         batch: &[&Group<'_>],
-        rng: &mut StdRng,
-        (done, pass): (u64, &mut objective::Totals),
+        phase: &Phase<'_>,
+        (rng, done, pass): (&mut StdRng, u64, &mut objective::Totals),
     ) -> Result<Option<GradStore>, LearnError> {
         let size = match live.trunk {
             Some(_) => self.config.trunk_batch_queries.min(batch.len()),
@@ -150,8 +182,7 @@ impl OnlineLearner {
         };
         let mut sum = None;
         for part in batch.chunks(size.max(1)) {
-            let champion = &self.champion.weights.head;
-            let step = objective::loss(&self.config, live, champion, part, &self.device, rng);
+            let step = objective::loss(&self.config, live, phase, part, &self.device, rng);
             let Some(step) = step.map_err(model)? else { continue };
             let loss = f64::from(step.loss.to_scalar::<f32>().map_err(model)?);
             if !loss.is_finite() {
@@ -176,7 +207,7 @@ impl Learner for OnlineLearner {
     ) -> Result<(PolicySnapshot, LearnReport), LearnError> {
         let mut rng = StdRng::seed_from_u64(self.config.seed ^ version.0);
         self.prepare()?;
-        let (groups, refused) = groups::collect(
+        let (mut groups, refused) = groups::collect(
             &self.config,
             self.contender(),
             &batch.train,
@@ -191,9 +222,13 @@ impl Learner for OnlineLearner {
             )));
         }
         let live = Live::new(&self.config, &self.champion.weights, self.base.as_ref())?;
-        let mut report = self.train(&live, &groups, &mut rng)?;
-        report.refused = refused;
-        report.reward_mean = groups::reward_mean(&groups);
+        let mut report = LearnReport {
+            samples: groups.len() as u64,
+            refused,
+            reward_mean: groups::reward_mean(&batch.train),
+            ..Default::default()
+        };
+        self.phases(&live, &mut groups, (&mut rng, &mut report))?;
         let weights = live.weights(&self.champion.weights).map_err(model)?;
         let bytes = serving::to_bytes(&weights).map_err(LearnError::Model)?;
         let part = if live.trunk.is_some() { "/full" } else { "" };

@@ -49,8 +49,12 @@ pub struct OnlineConfig {
     pub seed: u64,
     /// Fewest usable samples for an update.
     pub queries_min: usize,
-    /// Passes over the samples.
+    /// Passes of the sequence objective over the samples.
     pub epochs: usize,
+    /// Passes of the regression of utilities before it.
+    pub utility_epochs: usize,
+    /// Peak learning rate of that.
+    pub utility_learning_rate: f64,
     /// Queries a step.
     pub batch_queries: usize,
     /// Peak learning rate; warmed up over a tenth of the steps, then falls to 0.
@@ -108,9 +112,11 @@ impl Default for OnlineConfig {
             advantage: Advantage::Terminal,
             seed: 0,
             queries_min: 16,
-            epochs: 12,
+            epochs: 4,
+            utility_epochs: 12,
+            utility_learning_rate: 3e-3,
             batch_queries: 32,
-            learning_rate: 3e-3,
+            learning_rate: 5e-4,
             trunk_from_layer: 1,
             trunk_learning_rate: 2e-5,
             trunk_batch_queries: 4,
@@ -144,9 +150,12 @@ impl OnlineConfig {
         let unit = |v: f64| (0.0..=1.0).contains(&v);
         range("queries_min", self.queries_min >= 1, "at least 1")?;
         range("epochs", (1..=1000).contains(&self.epochs), "1 to 1000")?;
+        range("utility_epochs", self.utility_epochs <= 1000, "at most 1000")?;
         range("batch_queries", (1..=4096).contains(&self.batch_queries), "1 to 4096")?;
         let rate = |v: f64| v > 0.0 && v < 1.0;
         range("learning_rate", rate(self.learning_rate), "above 0 and below 1")?;
+        let utility_rate = rate(self.utility_learning_rate);
+        range("utility_learning_rate", utility_rate, "above 0 and below 1")?;
         range("trunk_learning_rate", rate(self.trunk_learning_rate), "above 0 and below 1")?;
         let parts_ok = (1..=4096).contains(&self.trunk_batch_queries);
         range("trunk_batch_queries", parts_ok, "1 to 4096")?;

@@ -57,9 +57,9 @@ impl Group<'_> {
 }
 
 /// Mean reward of the served selections.
-pub(super) fn reward_mean(groups: &[Group<'_>]) -> f64 {
-    let total: f64 = groups.iter().filter_map(|g| g.tried.first()).map(Tried::reward).sum();
-    total / groups.len().max(1) as f64
+pub(super) fn reward_mean(samples: &[Sample]) -> f64 {
+    let total: f64 = samples.iter().map(|s| s.reward.total).sum();
+    total / samples.len().max(1) as f64
 }
 
 /// Head outputs of one list, without gradients.
@@ -119,31 +119,22 @@ fn group<'a>(
     let Ok(steps) = log_probs(&logits, masks, &decision.order, config.temperature, 0.0) else {
         return Ok(None);
     };
-    let (Ok(reference), Ok(drawn)) =
-        (select(&logits, masks, Exploration::Greedy, rng), draw(config, &logits, masks, rng))
-    else {
+    let Ok(reference) = select(&logits, masks, Exploration::Greedy, rng) else {
         return Ok(None);
     };
     let mut selections = vec![reference.order];
-    selections.extend(drawn.iter().map(|s| s.order.clone()));
     let singles = config.singles.min(n);
     selections.extend((0..singles as u32).map(|j| vec![j]));
     let mut rewards = try_all(config, sample, &selections, environment).into_iter();
     let Some(baseline) = rewards.next().flatten() else { return Ok(None) };
 
-    let mut tried = Vec::with_capacity(drawn.len() + 1);
+    let mut tried = Vec::with_capacity(config.rollouts + 1);
     if decision.is_explored() && steps.len() == decision.step_log_probs.len() {
         tried.push(Tried {
             order: decision.order.clone(),
             behaviour: decision.step_log_probs.clone(),
             rewards: vec![sample.reward.total],
         });
-    }
-    for selection in drawn {
-        if let Some(rewards) = rewards.next().flatten() {
-            let behaviour = selection.step_log_probs;
-            tried.push(Tried { order: selection.order, behaviour, rewards });
-        }
     }
     let mut utilities = vec![None; n];
     for (utility, reward) in utilities.iter_mut().zip(rewards) {
@@ -158,6 +149,32 @@ fn group<'a>(
         baseline,
         utilities,
     }))
+}
+
+/// Adds to each group the selections that `head` draws on the group's states, with their rewards.
+pub(super) fn draw_from(
+    head: &Head,
+    config: &OnlineConfig,
+    groups: &mut [Group<'_>],
+    environment: &dyn Environment,
+    device: &Device,
+    rng: &mut StdRng,
+) -> Result<(), LearnError> {
+    for group in groups {
+        let logits = logits(head, &group.states, device)
+            .map_err(|error| LearnError::Model(error.to_string()))?;
+        let drawn = draw(config, &logits, group.masks(), rng)
+            .map_err(|error| LearnError::Model(error.to_string()))?;
+        let orders: Vec<Vec<u32>> = drawn.iter().map(|s| s.order.clone()).collect();
+        let rewards = try_all(config, group.sample, &orders, environment);
+        for (selection, rewards) in drawn.into_iter().zip(rewards) {
+            if let Some(rewards) = rewards {
+                let behaviour = selection.step_log_probs;
+                group.tried.push(Tried { order: selection.order, behaviour, rewards });
+            }
+        }
+    }
+    Ok(())
 }
 
 fn draw(

@@ -90,8 +90,8 @@ pub(super) struct Steps {
 }
 
 impl Steps {
-    /// Zero moments, and both schedules over `total` steps.
-    pub(super) fn new(config: &OnlineConfig, live: &Live, total: u64) -> Self {
+    /// Zero moments; the head's peak rate and both schedules over `total` steps.
+    pub(super) fn new(config: &OnlineConfig, live: &Live, (head_rate, total): (f64, u64)) -> Self {
         let args = |rate: f64| OptimizerArgs {
             rate: rate as f32,
             weight_decay: config.weight_decay as f32,
@@ -102,7 +102,7 @@ impl Steps {
         };
         let trunk = live.trunk.as_ref();
         Self {
-            head: Optimizer::new(args(config.learning_rate), &live.variables),
+            head: Optimizer::new(args(head_rate), &live.variables),
             trunk: trunk.map(|t| Optimizer::new(args(config.trunk_learning_rate), t.variables())),
         }
     }

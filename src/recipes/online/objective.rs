@@ -99,17 +99,31 @@ pub(super) fn read_anew(
     Tensor::cat(&[&states, &scalars], D::Minus1)
 }
 
+/// One part of an update.
+pub(super) struct Phase<'a> {
+    /// The sequence objective beside the regression of utilities; `None`: that alone.
+    pub objective: Option<Objective>,
+    /// What drew the selections: the anchor of KL and of preferences.
+    pub reference: &'a Head,
+    /// Passes.
+    pub epochs: usize,
+    /// Peak learning rate of the head.
+    pub rate: f64,
+}
+
 /// `None` when the minibatch has nothing to teach (no selection drawn, no pair with a gap).
 pub(super) fn loss(
     config: &OnlineConfig,
     live: &Live,
-    champion: &Head,
+    phase: &Phase<'_>,
     batch: &[&Group<'_>],
     device: &Device,
     rng: &mut StdRng,
 ) -> Result<Option<Step>> {
     let embedding = live.head.config().embedding;
-    let lists = pad(batch, embedding, config.dropout, device, rng)?;
+    // Dropped columns would make the ratio to the behaviour a noise of its own.
+    let dropout = if phase.objective.is_none() { config.dropout } else { 0.0 };
+    let lists = pad(batch, embedding, dropout, device, rng)?;
     let states = match &live.trunk {
         None => lists.states.clone(),
         Some(trunk) => read_anew(trunk, &lists.states, batch, embedding)?,
@@ -118,14 +132,15 @@ pub(super) fn loss(
     let dense = utility::regression(&output.scores, &lists.utilities, &lists.known)?;
     let dense = (dense * config.utility_weight)?;
 
-    let picked = match config.objective {
-        Objective::Rrpo => drawn(batch),
-        Objective::Dpo => pairs(batch, config.gap_min),
+    let picked = match phase.objective {
+        Some(Objective::Rrpo) => drawn(batch),
+        Some(Objective::Dpo) => pairs(batch, config.gap_min),
+        None => Vec::new(),
     };
-    if picked.is_empty() {
+    let Some(objective) = phase.objective.filter(|_| !picked.is_empty()) else {
         let none = config.utility_weight == 0.0;
         return Ok((!none).then_some(Step { loss: dense, kl: 0.0, clip_fraction: 0.0 }));
-    }
+    };
     let recorded: Vec<Recorded<'_>> = picked
         .iter()
         .map(|(list, tried)| Recorded {
@@ -139,12 +154,12 @@ pub(super) fn loss(
         .map_err(|error| candle_core::Error::Msg(error.to_string()))?;
     let all = trajectories.all_log_probs(&output, config.temperature)?;
     let taken = trajectories.taken(&all)?;
-    let reference = champion.forward(&lists.hide(&lists.states)?, &lists.present)?;
+    let reference = phase.reference.forward(&lists.hide(&lists.states)?, &lists.present)?;
     let reference = trajectories.all_log_probs(&reference, config.temperature)?.detach();
     let kl = divergence::kl_categorical(&all, &reference, trajectories.steps())?;
     let kl_value = f64::from(kl.to_scalar::<f32>()?);
 
-    let (main, clip_fraction) = match config.objective {
+    let (main, clip_fraction) = match objective {
         Objective::Rrpo => {
             let shape = taken.dims2()?;
             let (behaviour, advantages) = credit(config, batch, &picked, shape, device)?;

@@ -114,7 +114,11 @@ fn groups_of<'a>(learner: &mut OnlineLearner, samples: &'a [Sample]) -> Vec<Grou
     let mut rng = StdRng::seed_from_u64(0);
     let (config, environment) = (&learner.config, &*learner.environment);
     let champion = learner.contender();
-    groups::collect(config, champion, samples, environment, &Device::Cpu, &mut rng).unwrap().0
+    let cpu = Device::Cpu;
+    let mut groups =
+        groups::collect(config, champion, samples, environment, &cpu, &mut rng).unwrap().0;
+    groups::draw_from(champion.head, config, &mut groups, environment, &cpu, &mut rng).unwrap();
+    groups
 }
 
 fn largest(tensor: &Tensor) -> f32 {
@@ -137,7 +141,11 @@ fn one_minibatch_reaches_every_variable_of_trunk_and_head() {
     let batch: Vec<&Group<'_>> = groups.iter().collect();
     let mut pass = objective::Totals::default();
     let mut rng = StdRng::seed_from_u64(0);
-    let gradients = learner.gradients(&live, &batch, &mut rng, (0, &mut pass)).unwrap().unwrap();
+    let reference = learner.champion.weights.head.clone();
+    let objective = Some(Objective::Rrpo);
+    let phase = Phase { objective, reference: &reference, epochs: 1, rate: 1e-3 };
+    let gradients =
+        learner.gradients(&live, &batch, &phase, (&mut rng, 0, &mut pass)).unwrap().unwrap();
     assert!(live.trunk.as_ref().unwrap().variables().len() > 30);
     for (name, variable) in live.variables() {
         let gradient = gradients.get(variable).unwrap_or_else(|| panic!("{name} has none"));
@@ -153,9 +161,10 @@ fn what_was_trained_is_what_is_served() {
     let base = seeing();
     let (mut learner, first) = full(settings(), &base);
     let batch = batch_of(&base, &first, 24);
-    let groups = groups_of(&mut learner, &batch.train);
+    let mut groups = groups_of(&mut learner, &batch.train);
     let live = Live::new(&learner.config, &learner.champion.weights, Some(&base)).unwrap();
-    learner.train(&live, &groups, &mut StdRng::seed_from_u64(0)).unwrap();
+    let (mut rng, mut report) = (StdRng::seed_from_u64(0), LearnReport::default());
+    learner.phases(&live, &mut groups, (&mut rng, &mut report)).unwrap();
     let weights = live.weights(&learner.champion.weights).unwrap();
     let bytes = serving::to_bytes(&weights).unwrap();
     let snapshot = PolicySnapshot::new(PolicyVersion(1), Some(first.version), "full", bytes);
@@ -289,7 +298,7 @@ fn a_gradient_that_is_not_a_number_leaves_everything_as_it_was() {
     let base = seeing();
     let (learner, _) = full(settings(), &base);
     let live = Live::new(&learner.config, &learner.champion.weights, Some(&base)).unwrap();
-    let mut steps = Steps::new(&learner.config, &live, 10);
+    let mut steps = Steps::new(&learner.config, &live, (1e-3, 10));
     let before = values(&live);
     for part in ["encoder.layer.1.output.dense.weight", "score.weight"] {
         let mut gradients = GradStore::default();
