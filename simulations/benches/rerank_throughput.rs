@@ -124,6 +124,7 @@ fn best(so_far: Option<Measured>, next: Measured) -> Option<Measured> {
     })
 }
 
+#[expect(clippy::disallowed_methods, reason = "a benchmark measures the wall clock")]
 fn measure_ours(options: &Options, ids: &[Vec<u32>]) -> Result<Measured> {
     let folder = ModelFolder::load(&options.model, &Device::Cpu)?;
     let encoder = Encoder::new(&folder.config, &Weights::frozen(folder.tensors))?;

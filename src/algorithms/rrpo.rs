@@ -70,7 +70,7 @@ mod tests {
     #[test]
     fn at_ratio_one_the_gradient_is_the_policy_gradient() {
         let log_probs = Var::new(&[[-0.3f32, -1.0, -2.0]], &Device::Cpu).unwrap();
-        let behaviour = log_probs.as_tensor().copy().unwrap();
+        let behaviour = log_probs.as_detached_tensor().copy().unwrap();
         let c = clipped_surrogate(&log_probs, &behaviour, &t([2.0, -1.0, 0.5]), &t([1.0; 3]), 0.2)
             .unwrap();
         let grads = c.loss.backward().unwrap();
