@@ -12,7 +12,7 @@
 //! | clip | 0.2 | PPO, eq. 7; RRPO does not state its own |
 //! | β of DPO | 0.1 | default of the trainer DynamicRAG used; the paper states none |
 //! | pairs | best vs worst of the group | DynamicRAG eq. 4, with a minimum gap and without duplicates |
-//! | reference | the champion | RRPO freezes its first policy; here the anchor moves with each promotion |
+//! | reference | the head that drew | RRPO freezes its first policy; here KL and clip are to the warmed head |
 //! | advantage | terminal, minus the reference's greedy reward | RRPO §2.3 in self-critical form |
 //!
 //! Changed from the papers, and why: the ratio is to the logged behaviour and not to the reference,

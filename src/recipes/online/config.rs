@@ -85,7 +85,7 @@ pub struct OnlineConfig {
     pub singles: usize,
     /// Half-width of the ratio's free range (`rrpo`).
     pub clip: f64,
-    /// Weight of the exact KL to the champion.
+    /// Weight of the exact KL to the head that drew the selections.
     pub kl_weight: f64,
     /// Weight of the entropy bonus.
     pub entropy_weight: f64,
