@@ -1,5 +1,6 @@
-//! `online`: what production runs. Learns from judged episodes, off-policy corrected, within a trust
-//! region around the serving weights.
+//! `online`: what production runs. Learns from judged episodes, off-policy corrected. Clip and KL hold
+//! the sequence objective near the head that drew its selections; that the result may serve at all is
+//! for the gate to say.
 //!
 //! One update: take judged episodes → reward each candidate alone by the environment (generator and
 //! judge, cached) and regress the scores on that → draw selections of each query from the head so
