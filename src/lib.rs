@@ -13,6 +13,7 @@ pub mod evaluate;
 pub mod gateway;
 pub mod policy;
 pub mod recipes;
+pub mod retrieval;
 pub mod rewards;
 pub mod text;
 pub mod wiring;

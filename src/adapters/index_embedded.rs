@@ -5,8 +5,8 @@
 //! Blocking work runs on tokio's blocking threads.
 
 mod bm25;
-mod tokens;
 
+use crate::retrieval::tokens;
 use actors::ports::{SearchError, SearchIndex};
 use actors::types::{Candidate, Document, DocumentId};
 use async_trait::async_trait;
@@ -21,7 +21,6 @@ use tantivy::{
     DocAddress, Index, IndexReader, IndexWriter, ReloadPolicy, Searcher, TantivyDocument,
     TantivyError, Term,
 };
-use tokens::tokens;
 
 /// Longest document id, bytes.
 const ID_BYTES_MAX: usize = 1_024;

@@ -1,10 +1,12 @@
-//! How text becomes terms: the same for passages and queries.
+//! How text becomes terms: the same for passages and queries, and for every index.
+//!
+//! Knows no index.
 
 /// Longest term kept, bytes; longer runs are not words and would only fill the dictionary.
 const TERM_BYTES_MAX: usize = 256;
 
 /// Lower-case runs of letters and digits, in order.
-pub(super) fn tokens(text: &str) -> Vec<String> {
+pub fn tokens(text: &str) -> Vec<String> {
     text.to_lowercase()
         .split(|c: char| !c.is_alphanumeric())
         .filter(|run| !run.is_empty() && run.len() <= TERM_BYTES_MAX)
