@@ -6,5 +6,6 @@ mod contracts;
 mod gateway;
 mod parity;
 mod service;
+mod services;
 mod tidy;
 mod tiny;
