@@ -1,13 +1,16 @@
 //! Ports to the world: one file an adapter; siblings never import each other.
 //!
-//! `contract` holds the suite of each port; `bounded_cache` is shared, and no adapter.
+//! `contract` holds the suite of each port; `bounded_cache` and `database_file` are
+//! shared, and no adapters.
 
 mod bounded_cache;
 #[doc(hidden)]
 pub mod contract;
+mod database_file;
 pub mod environment;
 pub mod generator_reader;
 pub mod index_embedded;
 pub mod judge_reference;
 pub mod log_embedded;
+pub mod log_kafka;
 pub mod snapshots_object;

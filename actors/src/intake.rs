@@ -1,14 +1,16 @@
 //! The intake: queries that come by the log go through the one door, answers go back by the log.
 //!
-//! Floor 3. The answer, the position and the memory of what is done are one commit, so that a
-//! restart answers on the log once; a query may be worked on twice. Knows no stage of an episode.
+//! Floor 3. The answer, the position and the memory of what is done are one commit of a partition,
+//! so that a restart answers on the log once; a query may be worked on twice. A partition that is
+//! to leave is finished first. Knows no stage of an episode.
 
 use crate::bounds::all_at_least_one;
 use crate::clock::Clock;
 use crate::ports::{Commit, EventLog, LogError, Record, StateChange, Stream};
 use crate::slot::Request;
 use crate::tail::{
-    self, Consumer, Opened, Origin, Step, Stepped, Task, Watermarks, backoff, deadletter, record,
+    self, Change, DerivedState, Next, Origin, Share, Source, Task, Turn, Watermarks, backoff,
+    deadletter, record,
 };
 use crate::telemetry;
 use crate::types::{AnswerRecord, Query, SCHEMA_VERSION, Served};
@@ -28,10 +30,12 @@ pub struct Config {
     pub concurrency: usize,
     /// Tries of one query while the door is full or a stage fails, ≥ 1.
     pub attempts_max: u32,
-    /// Query names remembered to know repeats, ≥ 1.
+    /// Query names remembered in each partition to know repeats, ≥ 1.
     pub seen_max: usize,
-    /// Longest wait for the first record of a step, milliseconds, ≥ 1; answers wait for it too.
+    /// Longest wait for the first record of a step, milliseconds, ≥ 1.
     pub poll_wait_ms: u64,
+    /// The same while queries are worked on, ≥ 1: their answers wait for it too.
+    pub busy_wait_ms: u64,
     /// Pause after a failure, milliseconds, ≥ 1; doubled each time.
     pub backoff_ms: u64,
     /// Longest pause, milliseconds, ≥ 1.
@@ -46,6 +50,7 @@ impl Default for Config {
             attempts_max: 8,
             seen_max: 100_000,
             poll_wait_ms: 50,
+            busy_wait_ms: 5,
             backoff_ms: 50,
             backoff_max_ms: 5_000,
         }
@@ -60,6 +65,7 @@ impl Config {
             ("attempts_max", u64::from(self.attempts_max)),
             ("seen_max", self.seen_max as u64),
             ("poll_wait_ms", self.poll_wait_ms),
+            ("busy_wait_ms", self.busy_wait_ms),
             ("backoff_ms", self.backoff_ms),
             ("backoff_max_ms", self.backoff_max_ms),
         ])
@@ -79,12 +85,9 @@ pub enum Failure {
 
 /// What the intake understands.
 pub enum Message {
-    /// The log is open, or not (sent by itself).
+    /// A turn on the log (sent by itself).
     #[doc(hidden)]
-    Opened(OpenedBox),
-    /// A step on the log is over (sent by itself).
-    #[doc(hidden)]
-    Stepped(SteppedBox),
+    Turn(TurnBox),
     /// A query is over (sent by itself).
     #[doc(hidden)]
     Over(OverBox),
@@ -93,15 +96,14 @@ pub enum Message {
 }
 
 #[doc(hidden)]
-pub struct OpenedBox(Opened);
-#[doc(hidden)]
-pub struct SteppedBox(Stepped);
+pub struct TurnBox(Turn);
 #[doc(hidden)]
 pub struct OverBox(Box<Over>);
 
 struct Over {
     name: String,
     origin: Origin,
+    tenure: u64,
     query: Query,
     result: Result<Served, Failure>,
 }
@@ -134,6 +136,12 @@ pub struct Observed {
     pub broken: u64,
     /// Queries being worked on.
     pub in_flight: u64,
+    /// Answers dropped because their partition is somebody else's by now, who answers.
+    #[serde(default)]
+    pub handed_over: u64,
+    /// Partitions read here.
+    #[serde(default)]
+    pub partitions: u64,
 }
 
 /// The actor.
@@ -142,16 +150,56 @@ pub struct Intake;
 #[doc(hidden)]
 pub struct State {
     args: Args,
-    task: Option<Task>,
-    log_failures: u32,
+    _reading: Task,
+    partitions: BTreeMap<u32, Partition>,
+    /// Partitions gained so far: tells what was begun under an earlier ownership.
+    tenures: u64,
+    watermarks: Watermarks,
+    counters: Observed,
+}
+
+/// What is known of one partition while it is owned.
+#[derive(Default)]
+struct Partition {
+    tenure: u64,
     next_age: u64,
     by_age: BTreeMap<u64, String>,
     seen: BTreeSet<String>,
     working: BTreeSet<String>,
-    watermarks: Watermarks,
+    is_leaving: bool,
     commit: Commit,
     committed: Vec<Origin>,
-    counters: Observed,
+}
+
+impl Partition {
+    fn restored(tenure: u64, state: DerivedState) -> Result<Self, LogError> {
+        let mut partition = Self { tenure, ..Self::default() };
+        for (name, age) in state {
+            let age = serde_json::from_slice(&age)
+                .map_err(|error| LogError::Damaged(format!("intake state `{name}`: {error}")))?;
+            partition.remember(name, age);
+        }
+        Ok(partition)
+    }
+
+    fn remember(&mut self, name: String, age: u64) {
+        self.next_age = self.next_age.max(age + 1);
+        self.by_age.insert(age, name.clone());
+        self.seen.insert(name);
+    }
+
+    /// Remembers a query as done, in memory and in the next commit, and forgets the oldest.
+    fn done(&mut self, name: String, seen_max: usize) {
+        let age = self.next_age;
+        let value = age.to_string().into_bytes();
+        self.commit.state.push(StateChange::Put { key: name.clone(), value });
+        self.remember(name, age);
+        while self.by_age.len() > seen_max {
+            let Some((_, key)) = self.by_age.pop_first() else { break };
+            self.seen.remove(&key);
+            self.commit.state.push(StateChange::Delete { key });
+        }
+    }
 }
 
 impl Actor for Intake {
@@ -164,21 +212,23 @@ impl Actor for Intake {
         myself: ActorRef<Message>,
         args: Args,
     ) -> Result<State, ActorProcessingErr> {
-        let mut state = State {
-            args,
-            task: None,
-            log_failures: 0,
-            next_age: 0,
-            by_age: BTreeMap::new(),
-            seen: BTreeSet::new(),
-            working: BTreeSet::new(),
-            watermarks: Watermarks::default(),
-            commit: Commit::default(),
-            committed: Vec::new(),
-            counters: Observed::default(),
+        let source = Source {
+            actor: "intake",
+            log: Arc::clone(&args.log),
+            name: "intake".to_owned(),
+            streams: &[Stream::Queries],
+            share: Share::Group { rebuild: None },
+            backoff_ms: (args.config.backoff_ms, args.config.backoff_max_ms),
         };
-        state.open(&myself, Duration::ZERO);
-        Ok(state)
+        let reading = tail::read(source, &myself, |turn| Message::Turn(TurnBox(turn)));
+        Ok(State {
+            args,
+            _reading: reading,
+            partitions: BTreeMap::new(),
+            tenures: 0,
+            watermarks: Watermarks::default(),
+            counters: Observed::default(),
+        })
     }
 
     async fn handle(
@@ -188,8 +238,7 @@ impl Actor for Intake {
         state: &mut State,
     ) -> Result<(), ActorProcessingErr> {
         match message {
-            Message::Opened(opened) => state.opened(&myself, opened.0)?,
-            Message::Stepped(stepped) => state.stepped(&myself, stepped.0),
+            Message::Turn(turn) => state.turn(&myself, turn.0)?,
             Message::Over(over) => state.over(*over.0)?,
             Message::Observe(reply) => state.observe(reply),
         }
@@ -198,100 +247,120 @@ impl Actor for Intake {
 }
 
 impl State {
-    fn open(&mut self, myself: &ActorRef<Message>, delay: Duration) {
-        const STREAMS: &[Stream] = &[Stream::Queries];
-        let what = ("intake".to_owned(), STREAMS);
-        self.task = Some(tail::open(myself, &self.args.log, what, delay, |opened| {
-            Message::Opened(OpenedBox(opened))
-        }));
+    fn turn(&mut self, myself: &ActorRef<Message>, mut turn: Turn) -> Result<(), LogError> {
+        let (changes, records) = turn.take();
+        for change in changes {
+            self.change(change)?;
+        }
+        for record in &records {
+            self.absorb(myself, record);
+        }
+        let mut next = Next::default();
+        self.take_commits(&mut next);
+        let config = &self.args.config;
+        let working = self.working();
+        next.poll_max = config.concurrency.saturating_sub(working);
+        let wait_ms = if working == 0 { config.poll_wait_ms } else { config.busy_wait_ms };
+        next.wait = Duration::from_millis(wait_ms);
+        turn.go_on(next);
+        Ok(())
     }
 
-    fn opened(&mut self, myself: &ActorRef<Message>, opened: Opened) -> Result<(), LogError> {
-        match opened {
-            Ok((consumer, state)) => {
-                for (name, age) in state {
-                    let age = serde_json::from_slice(&age).map_err(|error| {
-                        LogError::Damaged(format!("intake state `{name}`: {error}"))
-                    })?;
-                    self.remember(name, age);
-                }
-                self.step(myself, consumer, None, Duration::ZERO);
+    fn change(&mut self, change: Change) -> Result<(), LogError> {
+        match change {
+            Change::Gained(partition, state) => {
+                self.tenures += 1;
+                let state = state.unwrap_or_default();
+                let gained = Partition::restored(self.tenures, state)?;
+                self.partitions.insert(partition, gained);
             }
-            Err(error) => {
-                let delay = self.log_failed(&error);
-                self.open(myself, delay);
+            Change::Leaving(partition) => match self.partitions.get_mut(&partition) {
+                Some(known) => known.is_leaving = true,
+                None => {
+                    let leaving = Partition { is_leaving: true, ..Partition::default() };
+                    self.partitions.insert(partition, leaving);
+                }
+            },
+            Change::Lost(partition) => {
+                self.partitions.remove(&partition);
+                self.watermarks.forget(partition);
             }
         }
         Ok(())
     }
 
-    fn stepped(&mut self, myself: &ActorRef<Message>, stepped: Stepped) {
-        let Stepped { consumer, uncommitted, polled } = stepped;
-        if let Some((commit, error)) = uncommitted {
-            let delay = self.log_failed(&error);
-            return self.step(myself, consumer, Some(commit), delay);
-        }
-        let delay = match polled {
-            Ok(records) => {
-                self.log_failures = 0;
-                records.iter().for_each(|record| self.absorb(myself, record));
-                Duration::ZERO
-            }
-            Err(error) => self.log_failed(&error),
-        };
+    /// Collects what must become durable; a partition that leaves goes once nothing of it is
+    /// worked on.
+    fn take_commits(&mut self, next: &mut Next) {
         let positions = self.watermarks.positions();
-        if positions != self.committed {
-            self.committed.clone_from(&positions);
-            self.commit.positions = positions;
+        let mut gone = Vec::new();
+        for (number, partition) in &mut self.partitions {
+            let empty = Commit { partition: *number, ..Commit::default() };
+            let mut commit = std::mem::replace(&mut partition.commit, empty);
+            commit.partition = *number;
+            let own: Vec<Origin> = positions.iter().filter(|p| p.1 == *number).copied().collect();
+            if own != partition.committed {
+                partition.committed.clone_from(&own);
+                commit.positions = own;
+            }
+            let is_empty = Commit { partition: *number, ..Commit::default() } == commit;
+            if !is_empty {
+                next.commits.push(commit);
+            }
+            if partition.is_leaving && partition.working.is_empty() {
+                next.release.push(*number);
+                gone.push(*number);
+            }
         }
-        let commit = std::mem::take(&mut self.commit);
-        let commit = (commit != Commit::default()).then_some(commit);
-        self.step(myself, consumer, commit, delay);
+        for number in gone {
+            self.partitions.remove(&number);
+            self.watermarks.forget(number);
+        }
     }
 
-    fn step(
-        &mut self,
-        myself: &ActorRef<Message>,
-        consumer: Consumer,
-        commit: Option<Commit>,
-        delay: Duration,
-    ) {
-        let poll_max = self.args.config.concurrency.saturating_sub(self.working.len());
-        let wait = Duration::from_millis(self.args.config.poll_wait_ms);
-        let step = Step { consumer, commit, poll_max, wait, delay };
-        self.task = Some(tail::step(myself, step, |s| Message::Stepped(SteppedBox(s))));
+    fn working(&self) -> usize {
+        self.partitions.values().map(|partition| partition.working.len()).sum()
     }
 
     fn absorb(&mut self, myself: &ActorRef<Message>, record: &Record) {
+        let Some(partition) = self.partitions.get_mut(&record.partition) else { return };
         self.counters.read += 1;
         let origin = self.watermarks.hold(record);
-        let query = match serde_json::from_slice::<Query>(&record.payload) {
+        let query = match tail::parse_from_outside::<Query>(record) {
             Ok(query) => query,
-            Err(error) => {
+            Err(reason) => {
                 self.counters.broken += 1;
                 telemetry::count(telemetry::INTAKE, "fate", "broken");
-                let letter = deadletter("intake", record, &error.to_string());
-                self.commit.appends.push((Stream::Deadletter, letter));
+                let letter = deadletter("intake", record, &reason);
+                partition.commit.appends.push((Stream::Deadletter, letter));
                 return self.watermarks.release(origin);
             }
         };
         let name = name_of(record, &query);
-        if self.seen.contains(&name) || !self.working.insert(name.clone()) {
+        if partition.seen.contains(&name) || !partition.working.insert(name.clone()) {
             self.counters.duplicate += 1;
             telemetry::count(telemetry::INTAKE, "fate", "duplicate");
             return self.watermarks.release(origin);
         }
+        let tenure = partition.tenure;
         let (args, myself) = (self.args.clone(), myself.clone());
         ractor::concurrency::spawn(async move {
             let result = attempts(&args, &query).await;
-            let over = Over { name, origin, query, result };
+            let over = Over { name, origin, tenure, query, result };
             let _ = myself.send_message(Message::Over(OverBox(Box::new(over))));
         });
     }
 
     fn over(&mut self, over: Over) -> Result<(), LogError> {
-        let Over { name, origin, query, result } = over;
-        self.working.remove(&name);
+        let Over { name, origin, tenure, query, result } = over;
+        let owned = self.partitions.get_mut(&origin.1).filter(|known| known.tenure == tenure);
+        let Some(partition) = owned else {
+            // Its next owner answers; the answer to this work goes nowhere.
+            self.counters.handed_over += 1;
+            telemetry::count(telemetry::INTAKE, "fate", "handed_over");
+            return Ok(());
+        };
+        partition.working.remove(&name);
         self.watermarks.release(origin);
         let fate = if result.is_ok() { "answered" } else { "failed" };
         telemetry::count(telemetry::INTAKE, "fate", fate);
@@ -310,37 +379,15 @@ impl State {
         let answer = AnswerRecord { schema: SCHEMA_VERSION, query_id, served, error, time_ms };
         let key = answer.query_id.clone();
         let new = record(key.as_str(), (&name, Stream::Answers.topic()), &answer)?;
-        self.commit.appends.push((Stream::Answers, new));
-        let age = self.next_age;
-        let value = age.to_string().into_bytes();
-        self.commit.state.push(StateChange::Put { key: name.clone(), value });
-        self.remember(name, age);
-        while self.by_age.len() > self.args.config.seen_max {
-            let Some((_, key)) = self.by_age.pop_first() else { break };
-            self.seen.remove(&key);
-            self.commit.state.push(StateChange::Delete { key });
-        }
+        partition.commit.appends.push((Stream::Answers, new));
+        partition.done(name, self.args.config.seen_max);
         Ok(())
     }
 
-    fn remember(&mut self, name: String, age: u64) {
-        self.next_age = self.next_age.max(age + 1);
-        self.by_age.insert(age, name.clone());
-        self.seen.insert(name);
-    }
-
     fn observe(&self, reply: RpcReplyPort<Observed>) {
-        let in_flight = self.working.len() as u64;
-        let _ = reply.send(Observed { in_flight, ..self.counters });
-    }
-
-    fn log_failed(&mut self, error: &LogError) -> Duration {
-        self.log_failures = self.log_failures.saturating_add(1);
-        let (base, max) = (self.args.config.backoff_ms, self.args.config.backoff_max_ms);
-        let (base, max) = (Duration::from_millis(base), Duration::from_millis(max));
-        let delay = backoff(self.log_failures, base, max);
-        telemetry::log_failed("intake", error, delay);
-        delay
+        let in_flight = self.working() as u64;
+        let partitions = self.partitions.len() as u64;
+        let _ = reply.send(Observed { in_flight, partitions, ..self.counters });
     }
 }
 

@@ -1,7 +1,8 @@
 //! The judge: joins feedback to episodes, asks the judge port, appends rewards.
 //!
-//! Floor 2. Its memory is derived state of the log, committed in one step with its positions and
-//! rewards, so that a restart loses and repeats nothing. It never slows an answer: it only reads.
+//! Floor 2. Its memory is derived state of the log by partition, committed in one step with its
+//! positions and rewards, so that a restart loses and repeats nothing; a partition that comes from
+//! another process is rebuilt from the log. It never slows an answer: it only reads.
 
 mod config;
 mod join;
@@ -11,14 +12,16 @@ use crate::clock::Clock;
 use crate::invariants::{
     EpisodeEnds, FeedbackFates, episodes_are_conserved, feedback_is_conserved,
 };
-use crate::ports::{self, Commit, EventLog, JudgeTask, LogError, Record, Stream};
-use crate::tail::{self, Consumer, Opened, Step, Stepped, Task, backoff, deadletter};
+use crate::ports::{self, EventLog, JudgeTask, LogError, NewRecord, Record, Stream};
+use crate::tail::{self, Change, Next, Share, Source, Task, Turn, deadletter};
 use crate::telemetry;
-use crate::types::{DecisionId, Verdict};
+use crate::types::{DecisionId, Episode, Feedback, Verdict};
 pub use config::Config;
 use join::Joiner;
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::ops::AddAssign;
 use std::sync::Arc;
 use std::time::Duration;
 use tracing::Instrument as _;
@@ -58,6 +61,35 @@ pub struct Observed {
     pub retries: u64,
     /// Records that could not be read.
     pub broken: u64,
+    /// Feedback that came by a partition other than its decision's, and was sent on.
+    #[serde(default)]
+    pub forwarded: u64,
+    /// Partitions read here.
+    #[serde(default)]
+    pub partitions: u64,
+}
+
+impl AddAssign for Observed {
+    fn add_assign(&mut self, other: Self) {
+        self.episodes += other.episodes;
+        self.episode_duplicates += other.episode_duplicates;
+        self.judged += other.judged;
+        self.abstained += other.abstained;
+        self.expired += other.expired;
+        self.evicted += other.evicted;
+        self.failed += other.failed;
+        self.pending += other.pending;
+        self.feedback += other.feedback;
+        self.joined += other.joined;
+        self.late += other.late;
+        self.orphan += other.orphan;
+        self.duplicate += other.duplicate;
+        self.early += other.early;
+        self.retries += other.retries;
+        self.broken += other.broken;
+        self.forwarded += other.forwarded;
+        self.partitions += other.partitions;
+    }
 }
 
 impl Observed {
@@ -83,14 +115,11 @@ impl Observed {
 
 /// What the judge understands.
 pub enum Message {
-    /// The log is open, or not (sent by itself).
+    /// A turn on the log (sent by itself).
     #[doc(hidden)]
-    Opened(OpenedBox),
-    /// A step on the log is over (sent by itself).
-    #[doc(hidden)]
-    Stepped(SteppedBox),
-    /// The judge port said something (sent by itself).
-    Judged(DecisionId, Result<Option<Verdict>, String>),
+    Turn(TurnBox),
+    /// The judge port said something of a decision in a partition (sent by itself).
+    Judged(u32, DecisionId, Result<Option<Verdict>, String>),
     /// Replies once everything in the log is read, nothing is due and all is durable.
     Flush(RpcReplyPort<()>),
     /// Asks for the counters.
@@ -98,9 +127,7 @@ pub enum Message {
 }
 
 #[doc(hidden)]
-pub struct OpenedBox(Opened);
-#[doc(hidden)]
-pub struct SteppedBox(Stepped);
+pub struct TurnBox(Turn);
 
 /// What the actor is made of.
 #[derive(Clone)]
@@ -121,10 +148,9 @@ pub struct Judge;
 #[doc(hidden)]
 pub struct State {
     args: Args,
-    joiner: Option<Joiner>,
-    task: Option<Task>,
+    _reading: Task,
+    joiners: BTreeMap<u32, Joiner>,
     judging: usize,
-    log_failures: u32,
     flushes: Vec<RpcReplyPort<()>>,
 }
 
@@ -138,16 +164,17 @@ impl Actor for Judge {
         myself: ActorRef<Message>,
         args: Args,
     ) -> Result<State, ActorProcessingErr> {
-        let mut state = State {
-            args,
-            joiner: None,
-            task: None,
-            judging: 0,
-            log_failures: 0,
-            flushes: Vec::new(),
+        let source = Source {
+            actor: "judge",
+            log: Arc::clone(&args.log),
+            name: "judge".to_owned(),
+            streams: &[Stream::Episodes, Stream::Feedback],
+            share: Share::Group { rebuild: Some((Stream::Rewards, args.config.done_max as u64)) },
+            backoff_ms: (args.config.backoff_ms, args.config.backoff_max_ms),
         };
-        state.open(&myself, Duration::ZERO);
-        Ok(state)
+        let reading = tail::read(source, &myself, |turn| Message::Turn(TurnBox(turn)));
+        let (joiners, flushes) = (BTreeMap::new(), Vec::new());
+        Ok(State { args, _reading: reading, joiners, judging: 0, flushes })
     }
 
     async fn handle(
@@ -157,9 +184,8 @@ impl Actor for Judge {
         state: &mut State,
     ) -> Result<(), ActorProcessingErr> {
         match message {
-            Message::Opened(opened) => state.opened(&myself, opened.0)?,
-            Message::Stepped(stepped) => state.stepped(&myself, stepped.0)?,
-            Message::Judged(id, said) => state.judged(&myself, &id, said)?,
+            Message::Turn(turn) => state.turn(&myself, turn.0)?,
+            Message::Judged(partition, id, said) => state.judged(&myself, partition, &id, said)?,
             Message::Flush(reply) => state.flushes.push(reply),
             Message::Observe(reply) => state.observe(reply),
         }
@@ -168,133 +194,111 @@ impl Actor for Judge {
 }
 
 impl State {
-    fn open(&mut self, myself: &ActorRef<Message>, delay: Duration) {
-        const STREAMS: &[Stream] = &[Stream::Episodes, Stream::Feedback];
-        let what = ("judge".to_owned(), STREAMS);
-        self.task = Some(tail::open(myself, &self.args.log, what, delay, |opened| {
-            Message::Opened(OpenedBox(opened))
-        }));
-    }
-
-    fn opened(
-        &mut self,
-        myself: &ActorRef<Message>,
-        opened: Opened,
-    ) -> Result<(), ActorProcessingErr> {
-        match opened {
-            Ok((consumer, state)) => {
-                self.log_failures = 0;
-                let name = self.args.judge.name();
-                self.joiner = Some(Joiner::restored(self.args.config, name, state)?);
-                self.dispatch(myself);
-                self.step(myself, consumer, None, Duration::ZERO);
-            }
-            Err(error) => {
-                let delay = self.log_failed(&error);
-                self.open(myself, delay);
-            }
+    fn turn(&mut self, myself: &ActorRef<Message>, mut turn: Turn) -> Result<(), LogError> {
+        let (changes, records) = turn.take();
+        let is_idle = records.is_empty() && changes.is_empty() && turn.is_current;
+        let mut next = Next::default();
+        for change in changes {
+            self.change(change, &mut next)?;
         }
-        Ok(())
-    }
-
-    fn stepped(
-        &mut self,
-        myself: &ActorRef<Message>,
-        stepped: Stepped,
-    ) -> Result<(), ActorProcessingErr> {
-        let Stepped { consumer, uncommitted, polled } = stepped;
-        if let Some((commit, error)) = uncommitted {
-            let delay = self.log_failed(&error);
-            self.step(myself, consumer, Some(commit), delay);
-            return Ok(());
-        }
-        let (records, delay) = match polled {
-            Ok(records) => {
-                self.log_failures = 0;
-                (records, Duration::ZERO)
-            }
-            Err(error) => (Vec::new(), self.log_failed(&error)),
-        };
-        let is_idle = records.is_empty() && delay.is_zero();
         let now_ms = self.args.clock.now_ms();
-        let Some(joiner) = &mut self.joiner else { return Err("judge has no state".into()) };
         for record in &records {
-            absorb(joiner, record, now_ms)?;
+            if let Some(joiner) = self.joiners.get_mut(&record.partition) {
+                absorb(&self.args, joiner, record, now_ms)?;
+            }
         }
-        joiner.expire(now_ms)?;
+        for joiner in self.joiners.values_mut() {
+            joiner.expire(now_ms)?;
+        }
         self.dispatch(myself);
-        let Some(joiner) = &mut self.joiner else { return Err("judge has no state".into()) };
-        let commit = joiner.take_commit()?;
-        if is_idle && commit.is_none() && joiner.backlog() == 0 {
+        for joiner in self.joiners.values_mut() {
+            next.commits.extend(joiner.take_commit()?);
+        }
+        let backlog: usize = self.joiners.values().map(Joiner::backlog).sum();
+        if is_idle && next.commits.is_empty() && backlog == 0 && !self.joiners.is_empty() {
             for reply in self.flushes.drain(..) {
                 // Whoever asked may have stopped waiting.
                 let _ = reply.send(());
             }
         }
         #[expect(clippy::cast_precision_loss, reason = "bounded by pending_max")]
-        telemetry::level(telemetry::JUDGE_PENDING, joiner.observed().pending as f64);
-        self.step(myself, consumer, commit, delay);
+        telemetry::level(telemetry::JUDGE_PENDING, self.observed().pending as f64);
+        let config = &self.args.config;
+        next.poll_max = config.poll_max.min(config.backlog_max.saturating_sub(backlog));
+        next.wait = Duration::from_millis(config.poll_wait_ms);
+        turn.go_on(next);
         Ok(())
     }
 
-    fn step(
-        &mut self,
-        myself: &ActorRef<Message>,
-        consumer: Consumer,
-        commit: Option<Commit>,
-        delay: Duration,
-    ) {
-        let config = &self.args.config;
-        let backlog = self.joiner.as_ref().map_or(0, Joiner::backlog);
-        let poll_max = config.poll_max.min(config.backlog_max.saturating_sub(backlog));
-        let wait = Duration::from_millis(config.poll_wait_ms);
-        let step = Step { consumer, commit, poll_max, wait, delay };
-        self.task = Some(tail::step(myself, step, |s| Message::Stepped(SteppedBox(s))));
+    /// Takes over a partition, or hands it back: what is pending there its next owner judges.
+    fn change(&mut self, change: Change, next: &mut Next) -> Result<(), LogError> {
+        let (config, judge) = (self.args.config, self.args.judge.name());
+        match change {
+            Change::Gained(partition, Ok(state)) => {
+                let joiner = Joiner::restored(partition, config, judge, state)?;
+                self.joiners.insert(partition, joiner);
+            }
+            Change::Gained(partition, Err(rewards)) => {
+                let joiner = Joiner::taken_over(partition, config, judge, &rewards);
+                self.joiners.insert(partition, joiner);
+            }
+            Change::Leaving(partition) => {
+                if let Some(mut joiner) = self.joiners.remove(&partition) {
+                    next.commits.extend(joiner.take_commit()?);
+                }
+                next.release.push(partition);
+            }
+            Change::Lost(partition) => drop(self.joiners.remove(&partition)),
+        }
+        Ok(())
     }
 
     /// Hands due episodes to the judge, as many as may be there at once.
     fn dispatch(&mut self, myself: &ActorRef<Message>) {
         let now_ms = self.args.clock.now_ms();
-        let Some(joiner) = &mut self.joiner else { return };
-        while self.judging < self.args.config.concurrency {
-            let Some((id, task)) = joiner.next_due(now_ms) else { break };
-            self.judging += 1;
-            ask(&self.args, myself, id, task);
+        for (partition, joiner) in &mut self.joiners {
+            while self.judging < self.args.config.concurrency {
+                let Some((id, task)) = joiner.next_due(now_ms) else { break };
+                self.judging += 1;
+                ask(&self.args, myself, *partition, (id, task));
+            }
         }
     }
 
     fn judged(
         &mut self,
         myself: &ActorRef<Message>,
+        partition: u32,
         id: &DecisionId,
         said: Result<Option<Verdict>, String>,
     ) -> Result<(), LogError> {
         self.judging = self.judging.saturating_sub(1);
-        if let Some(joiner) = &mut self.joiner {
+        if let Some(joiner) = self.joiners.get_mut(&partition) {
             joiner.judged(id, said, self.args.clock.now_ms())?;
         }
         self.dispatch(myself);
         Ok(())
     }
 
-    fn log_failed(&mut self, error: &LogError) -> Duration {
-        self.log_failures = self.log_failures.saturating_add(1);
-        let config = &self.args.config;
-        let delay = backoff(
-            self.log_failures,
-            Duration::from_millis(config.backoff_ms),
-            Duration::from_millis(config.backoff_max_ms),
-        );
-        telemetry::log_failed("judge", error, delay);
-        delay
+    fn observed(&self) -> Observed {
+        let mut all = Observed { partitions: self.joiners.len() as u64, ..Observed::default() };
+        for joiner in self.joiners.values() {
+            all += joiner.observed();
+        }
+        all
     }
 
     fn observe(&self, reply: RpcReplyPort<Observed>) {
-        let _ = reply.send(self.joiner.as_ref().map(Joiner::observed).unwrap_or_default());
+        let _ = reply.send(self.observed());
     }
 }
 
-fn ask(args: &Args, myself: &ActorRef<Message>, id: DecisionId, task: JudgeTask) {
+fn ask(
+    args: &Args,
+    myself: &ActorRef<Message>,
+    partition: u32,
+    (id, task): (DecisionId, JudgeTask),
+) {
     let (judge, myself) = (Arc::clone(&args.judge), myself.clone());
     let deadline = Duration::from_millis(args.config.deadline_ms);
     let span = tracing::info_span!("judge.judge", decision_id = %id);
@@ -304,31 +308,49 @@ fn ask(args: &Args, myself: &ActorRef<Message>, id: DecisionId, task: JudgeTask)
             Ok(Err(error)) => Err(error.to_string()),
             Err(broken) => Err(format!("judge gave no verdict: {broken}")),
         };
-        let _ = myself.send_message(Message::Judged(id, said));
+        let _ = myself.send_message(Message::Judged(partition, id, said));
     };
     ractor::concurrency::spawn(asked.instrument(span));
 }
 
+/// Header of feedback that was sent on to the partition of its decision.
+const FORWARDED: &str = "regrade_forwarded";
+
 /// Takes in one record; one that cannot be read goes to the dead letters in the same commit.
-fn absorb(joiner: &mut Joiner, record: &Record, now_ms: u64) -> Result<(), LogError> {
-    let parsed = match record.stream {
-        Stream::Feedback => match serde_json::from_slice(&record.payload) {
-            Ok(feedback) => Ok(joiner.feedback(feedback, now_ms)?),
-            Err(error) => Err(error),
+fn absorb(args: &Args, joiner: &mut Joiner, record: &Record, now_ms: u64) -> Result<(), LogError> {
+    let origin = joiner.read(record);
+    let taken = match record.stream {
+        Stream::Feedback => match tail::parse_from_outside::<Feedback>(record) {
+            Ok(feedback) if is_astray(args, record, &feedback) => {
+                joiner.counters.forwarded += 1;
+                telemetry::count(telemetry::FEEDBACK, "fate", "forwarded");
+                joiner.append(Stream::Feedback, forwarded(record, &feedback));
+                Ok(())
+            }
+            Ok(feedback) => Ok(joiner.feedback(feedback, origin, now_ms)?),
+            Err(reason) => Err(reason),
         },
-        _ => match serde_json::from_slice(&record.payload) {
-            Ok(episode) => Ok(joiner.episode(episode, now_ms)?),
-            Err(error) => Err(error),
+        _ => match tail::parse::<Episode>(record) {
+            Ok(episode) => Ok(joiner.episode(episode, origin, now_ms)?),
+            Err(reason) => Err(reason),
         },
     };
-    if let Err(error) = parsed {
+    if let Err(reason) = taken {
         joiner.counters.broken += 1;
-        let letter = deadletter("judge", record, &error.to_string());
-        joiner.commit_mut().appends.push((Stream::Deadletter, letter));
+        joiner.append(Stream::Deadletter, deadletter("judge", record, &reason));
     }
-    let place = (record.stream, record.partition, record.offset + 1);
-    let positions = &mut joiner.commit_mut().positions;
-    positions.retain(|(stream, partition, _)| (*stream, *partition) != (place.0, place.1));
-    positions.push(place);
     Ok(())
+}
+
+/// Whether an application's partitioner put feedback elsewhere than its decision's episode.
+fn is_astray(args: &Args, record: &Record, feedback: &Feedback) -> bool {
+    let home = args.log.partition_of(Stream::Episodes, feedback.decision_id.as_str());
+    home != record.partition && !record.headers.contains_key(FORWARDED)
+}
+
+fn forwarded(record: &Record, feedback: &Feedback) -> NewRecord {
+    let mut headers = record.headers.clone();
+    headers.insert(FORWARDED.to_owned(), format!("{}/{}", record.partition, record.offset));
+    let key = feedback.decision_id.as_str().to_owned();
+    NewRecord { key, headers, payload: record.payload.clone() }
 }

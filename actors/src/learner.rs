@@ -1,5 +1,8 @@
 //! The learner: asks for a batch on a schedule, trains on its own thread, publishes what passes.
 //!
+//! Of several processes one leads: the one that the log gives the policies to. The others stand by
+//! with full buffers, and the next loads the champion when the leader goes.
+//!
 //! Floor 2. Knows no buffer and no reranker, only the requests handed in `Args`. The actor stays
 //! responsive while it trains; whatever goes wrong there is an outcome, and old weights serve on.
 
@@ -8,10 +11,13 @@ mod update;
 
 use crate::clock::Clock;
 use crate::compute::ComputeMode;
-use crate::ports::{self, Batch, EventLog, Examination, LearnError, LearnReport, SnapshotStore};
+use crate::ports::{
+    self, Batch, EventLog, Examination, LearnError, LearnReport, SnapshotStore, Stream,
+};
 use crate::slot::Request;
+use crate::tail::{self, Change, Next, Share, Source, Task, Turn, backoff};
 use crate::telemetry;
-use crate::types::{PolicySnapshot, PolicyStamp, PolicyVersion};
+use crate::types::{PolicyRecord, PolicySnapshot, PolicyStamp, PolicyState, PolicyVersion};
 pub use config::Config;
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use serde::{Deserialize, Serialize};
@@ -94,6 +100,9 @@ impl UpdateOutcome {
 
 /// What the learner understands.
 pub enum Message {
+    /// A turn on the log: who leads (sent by itself).
+    #[doc(hidden)]
+    Turn(TurnBox),
     /// Looks at the schedule (sent by itself).
     Tick,
     /// The learner is ready with its champion, or why not (sent by itself).
@@ -110,6 +119,8 @@ pub enum Message {
     Observe(RpcReplyPort<Observed>),
 }
 
+#[doc(hidden)]
+pub struct TurnBox(Turn);
 #[doc(hidden)]
 pub struct LoadedBox(Result<Trainer, String>);
 #[doc(hidden)]
@@ -145,6 +156,9 @@ pub struct Args {
 /// Counters since the last start.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Observed {
+    /// Whether this process is the one that learns; the others stand by.
+    #[serde(default)]
+    pub is_leading: bool,
     /// Whether the learner stands ready with its champion.
     pub is_loaded: bool,
     /// Whether an update runs.
@@ -165,6 +179,8 @@ pub struct Observed {
     pub last_outcome: Option<UpdateOutcome>,
 }
 
+/// Policy records read and left aside in one turn.
+const POLL_MAX: usize = 1_024;
 /// Most callers that may wait for one forced update.
 const TRIGGERS_MAX: usize = 64;
 
@@ -174,8 +190,13 @@ pub struct Learner;
 #[doc(hidden)]
 pub struct State {
     args: Args,
+    _reading: Task,
+    /// The champion by the records read so far.
+    on_record: Option<PolicyVersion>,
+    /// Whether one came that has not been compared with the champion trained from.
+    is_news: bool,
     trainer: Option<Trainer>,
-    task: Option<crate::tail::Task>,
+    task: Option<Task>,
     load_failures: u32,
     rewards_seen: u64,
     last_update: Instant,
@@ -193,8 +214,22 @@ impl Actor for Learner {
         myself: ActorRef<Message>,
         args: Args,
     ) -> Result<State, ActorProcessingErr> {
-        let mut state = State {
+        let (tick_ms, backoff_max_ms) = (args.config.tick_ms, args.config.backoff_max_ms);
+        let source = Source {
+            actor: "learner",
+            log: Arc::clone(&args.log),
+            name: "learner".to_owned(),
+            streams: &[Stream::Policies],
+            share: Share::Group { rebuild: None },
+            backoff_ms: (args.config.backoff_ms, backoff_max_ms),
+        };
+        let reading = tail::read(source, &myself, |turn| Message::Turn(TurnBox(turn)));
+        myself.send_interval(Duration::from_millis(tick_ms), || Message::Tick);
+        Ok(State {
             args,
+            _reading: reading,
+            on_record: None,
+            is_news: false,
             trainer: None,
             task: None,
             load_failures: 0,
@@ -202,11 +237,7 @@ impl Actor for Learner {
             last_update: Instant::now(),
             triggers: Vec::new(),
             counters: Observed::default(),
-        };
-        state.load(&myself, Duration::ZERO);
-        let tick = Duration::from_millis(state.args.config.tick_ms);
-        myself.send_interval(tick, || Message::Tick);
-        Ok(state)
+        })
     }
 
     async fn handle(
@@ -216,6 +247,7 @@ impl Actor for Learner {
         state: &mut State,
     ) -> Result<(), ActorProcessingErr> {
         match message {
+            Message::Turn(turn) => state.turn(&myself, turn.0),
             Message::Tick => state.tick(&myself),
             Message::Loaded(loaded) => state.loaded(&myself, loaded.0),
             Message::Fresh(inserted) => state.fresh(&myself, inserted),
@@ -228,9 +260,61 @@ impl Actor for Learner {
 }
 
 impl State {
+    /// Leads while the policies are this process's, and goes on from the champion on record: an
+    /// operator, or another leader before, may have made another one so.
+    fn turn(&mut self, myself: &ActorRef<Message>, mut turn: Turn) {
+        let (changes, records) = turn.take();
+        let mut next = Next { poll_max: POLL_MAX, ..Next::default() };
+        next.wait = Duration::from_millis(self.args.config.tick_ms);
+        for change in changes {
+            match change {
+                Change::Gained(..) => {
+                    tracing::info!(node = self.args.node, "leads the learning");
+                    self.counters.is_leading = true;
+                    self.load(myself, Duration::ZERO);
+                }
+                Change::Leaving(partition) => {
+                    self.stand_by();
+                    next.release.push(partition);
+                }
+                Change::Lost(_) => self.stand_by(),
+            }
+        }
+        let on_record: Vec<PolicyRecord> =
+            records.iter().filter_map(|record| tail::parse(record).ok()).collect();
+        for record in on_record.iter().filter(|record| record.state == PolicyState::Champion) {
+            if record.follows(self.on_record) {
+                self.on_record = Some(record.version);
+                self.is_news = true;
+            }
+        }
+        let own = self.trainer.as_ref().map(Trainer::champion_version);
+        if let (Some(own), Some(on_record), true) = (own, self.on_record, turn.is_current)
+            && std::mem::take(&mut self.is_news)
+            && own != on_record
+        {
+            tracing::info!(%own, %on_record, "another version was made champion: starts from it");
+            self.trainer = None;
+            self.load(myself, Duration::ZERO);
+        }
+        telemetry::level(telemetry::LEARNER_LEADS, f64::from(u8::from(self.counters.is_leading)));
+        turn.go_on(next);
+    }
+
+    /// Ends whatever is under way: another process learns from here on.
+    fn stand_by(&mut self) {
+        tracing::info!(node = self.args.node, "stands by: another process leads the learning");
+        self.counters.is_leading = false;
+        self.counters.is_loaded = false;
+        self.counters.is_updating = false;
+        self.trainer = None;
+        self.on_record = None;
+        self.task = None;
+    }
+
     fn load(&mut self, myself: &ActorRef<Message>, delay: Duration) {
         let (args, myself) = (self.args.clone(), myself.clone());
-        self.task = Some(crate::tail::Task::spawn(async move {
+        self.task = Some(Task::spawn(async move {
             tokio::time::sleep(delay).await;
             let loaded = Trainer::load(args).await;
             let _ = myself.send_message(Message::Loaded(LoadedBox(loaded)));
@@ -238,6 +322,9 @@ impl State {
     }
 
     fn loaded(&mut self, myself: &ActorRef<Message>, loaded: Result<Trainer, String>) {
+        if !self.counters.is_leading {
+            return;
+        }
         match loaded {
             Ok(trainer) => {
                 self.load_failures = 0;
@@ -252,7 +339,7 @@ impl State {
                 self.load_failures = self.load_failures.saturating_add(1);
                 let (base, max) = (self.args.config.backoff_ms, self.args.config.backoff_max_ms);
                 let (base, max) = (Duration::from_millis(base), Duration::from_millis(max));
-                let delay = crate::tail::backoff(self.load_failures, base, max);
+                let delay = backoff(self.load_failures, base, max);
                 tracing::warn!(reason, ?delay, "learner cannot start, trying again");
                 self.load(myself, delay);
             }
@@ -300,7 +387,7 @@ impl State {
         let Some(mut trainer) = self.trainer.take() else { return };
         self.counters.is_updating = true;
         let (args, myself) = (self.args.clone(), myself.clone());
-        self.task = Some(crate::tail::Task::spawn(async move {
+        self.task = Some(Task::spawn(async move {
             let outcome = trainer.update(&args).await;
             let over = UpdatedBox(Box::new((trainer, outcome)));
             let _ = myself.send_message(Message::Updated(over));
@@ -309,6 +396,9 @@ impl State {
 
     fn updated(&mut self, myself: &ActorRef<Message>, over: (Trainer, UpdateOutcome)) {
         let (trainer, outcome) = over;
+        if !self.counters.is_leading {
+            return;
+        }
         self.last_update = Instant::now();
         self.counters.is_updating = false;
         self.counters.updates += 1;

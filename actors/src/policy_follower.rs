@@ -5,10 +5,9 @@
 //! serves the last champion before it is ready.
 
 use crate::bounds::all_at_least_one;
-use crate::ports::{EventLog, LogError, SnapshotError, SnapshotStore, Stream};
+use crate::ports::{EventLog, Record, SnapshotError, SnapshotStore, Stream};
 use crate::slot::Request;
-use crate::tail::{self, Consumer, Opened, Step, Stepped, Task, backoff};
-use crate::telemetry;
+use crate::tail::{self, Next, Share, Source, Task, Turn, backoff};
 use crate::types::{PolicyRecord, PolicySnapshot, PolicyState, PolicyVersion};
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use serde::{Deserialize, Serialize};
@@ -75,12 +74,9 @@ pub enum Failure {
 
 /// What the follower understands.
 pub enum Message {
-    /// The log is open, or not (sent by itself).
+    /// A turn on the log (sent by itself).
     #[doc(hidden)]
-    Opened(OpenedBox),
-    /// A step on the log is over (sent by itself).
-    #[doc(hidden)]
-    Stepped(SteppedBox),
+    Turn(TurnBox),
     /// The try to make a champion serve is over (sent by itself).
     Adopted(PolicyVersion, Result<(), Failure>),
     /// Looks again whether something is to be done (sent by itself).
@@ -90,9 +86,7 @@ pub enum Message {
 }
 
 #[doc(hidden)]
-pub struct OpenedBox(Opened);
-#[doc(hidden)]
-pub struct SteppedBox(Stepped);
+pub struct TurnBox(Turn);
 
 /// What the actor is made of.
 #[derive(Clone)]
@@ -122,6 +116,9 @@ pub struct Observed {
     pub failures: u64,
     /// Records that could not be read.
     pub broken: u64,
+    /// Champions left out because another took the place of the one they were to replace.
+    #[serde(default)]
+    pub outrun: u64,
 }
 
 /// The actor.
@@ -130,13 +127,14 @@ pub struct PolicyFollower;
 #[doc(hidden)]
 pub struct State {
     args: Args,
-    task: Option<Task>,
+    _reading: Task,
     is_at_end: bool,
     is_adopting: bool,
-    log_failures: u32,
     failures: u32,
     /// Oldest first; the last is to serve.
     champions: VecDeque<PolicyRecord>,
+    /// The champion by the records so far: the next has to replace it.
+    champion: Option<PolicyVersion>,
     is_settled: bool,
     counters: Observed,
 }
@@ -151,19 +149,26 @@ impl Actor for PolicyFollower {
         myself: ActorRef<Message>,
         args: Args,
     ) -> Result<State, ActorProcessingErr> {
-        let mut state = State {
+        let source = Source {
+            actor: "policy_follower",
+            log: Arc::clone(&args.log),
+            name: format!("policy_follower-{}", args.node),
+            streams: &[Stream::Policies],
+            share: Share::Alone { newest: None },
+            backoff_ms: (args.config.backoff_ms, args.config.backoff_max_ms),
+        };
+        let reading = tail::read(source, &myself, |turn| Message::Turn(TurnBox(turn)));
+        Ok(State {
             args,
-            task: None,
+            _reading: reading,
             is_at_end: false,
             is_adopting: false,
-            log_failures: 0,
             failures: 0,
             champions: VecDeque::new(),
+            champion: None,
             is_settled: true,
             counters: Observed::default(),
-        };
-        state.open(&myself, Duration::ZERO);
-        Ok(state)
+        })
     }
 
     async fn handle(
@@ -173,8 +178,7 @@ impl Actor for PolicyFollower {
         state: &mut State,
     ) -> Result<(), ActorProcessingErr> {
         match message {
-            Message::Opened(opened) => state.opened(&myself, opened.0),
-            Message::Stepped(stepped) => state.stepped(&myself, stepped.0),
+            Message::Turn(turn) => state.turn(&myself, turn.0),
             Message::Adopted(version, result) => state.adopted(&myself, version, result),
             Message::Retry => state.adopt(&myself),
             Message::Observe(reply) => state.observe(reply),
@@ -184,63 +188,48 @@ impl Actor for PolicyFollower {
 }
 
 impl State {
-    fn open(&mut self, myself: &ActorRef<Message>, delay: Duration) {
-        const STREAMS: &[Stream] = &[Stream::Policies];
-        let what = (format!("policy_follower-{}", self.args.node), STREAMS);
-        self.task = Some(tail::open(myself, &self.args.log, what, delay, |opened| {
-            Message::Opened(OpenedBox(opened))
-        }));
-    }
-
-    fn opened(&mut self, myself: &ActorRef<Message>, opened: Opened) {
-        match opened {
-            Ok((consumer, _)) => self.step(myself, consumer, Duration::ZERO),
-            Err(error) => {
-                let delay = self.log_failed(&error);
-                self.open(myself, delay);
-            }
+    fn turn(&mut self, myself: &ActorRef<Message>, mut turn: Turn) {
+        let (_, records) = turn.take();
+        self.is_at_end |= records.is_empty() && turn.is_current;
+        for record in &records {
+            self.absorb(record);
         }
-    }
-
-    fn stepped(&mut self, myself: &ActorRef<Message>, stepped: Stepped) {
-        let delay = match stepped.polled {
-            Ok(records) => {
-                self.log_failures = 0;
-                self.is_at_end |= records.is_empty();
-                for record in &records {
-                    self.absorb(&record.payload);
-                }
-                Duration::ZERO
-            }
-            Err(error) => self.log_failed(&error),
-        };
         // After a failure the pause before `Retry` counts, not the pace of the log.
         if self.failures == 0 {
             self.adopt(myself);
         }
-        self.step(myself, stepped.consumer, delay);
-    }
-
-    fn absorb(&mut self, payload: &[u8]) {
-        match serde_json::from_slice::<PolicyRecord>(payload) {
-            Ok(record) if record.state == PolicyState::Champion => {
-                self.champions.push_back(record);
-                self.is_settled = false;
-                self.failures = 0;
-                while self.champions.len() > self.args.config.champions_max {
-                    self.champions.pop_front();
-                }
-            }
-            Ok(_) => {}
-            Err(_) => self.counters.broken += 1,
-        }
-    }
-
-    fn step(&mut self, myself: &ActorRef<Message>, consumer: Consumer, delay: Duration) {
         let config = &self.args.config;
         let wait = Duration::from_millis(config.poll_wait_ms);
-        let step = Step { consumer, commit: None, poll_max: config.poll_max, wait, delay };
-        self.task = Some(tail::step(myself, step, |s| Message::Stepped(SteppedBox(s))));
+        turn.go_on(Next { poll_max: config.poll_max, wait, ..Next::default() });
+    }
+
+    fn absorb(&mut self, record: &Record) {
+        let record = match tail::parse::<PolicyRecord>(record) {
+            Ok(record) => record,
+            Err(reason) => {
+                self.counters.broken += 1;
+                tracing::warn!(reason, "policy record cannot be read");
+                return;
+            }
+        };
+        if record.state != PolicyState::Champion {
+            return;
+        }
+        if !record.follows(self.champion) {
+            self.counters.outrun += 1;
+            tracing::warn!(
+                version = %record.version, champion = ?self.champion, replaces = ?record.replaces,
+                "champion is left out: another took its place first"
+            );
+            return;
+        }
+        self.champion = Some(record.version);
+        self.champions.push_back(record);
+        self.is_settled = false;
+        self.failures = 0;
+        while self.champions.len() > self.args.config.champions_max {
+            self.champions.pop_front();
+        }
     }
 
     /// Makes the newest champion serve, once the whole stream is read.
@@ -253,10 +242,11 @@ impl State {
             return;
         };
         self.is_adopting = true;
-        let (args, version, myself) = (self.args.clone(), record.version, myself.clone());
+        let (args, record, myself) = (self.args.clone(), record.clone(), myself.clone());
         ractor::concurrency::spawn(async move {
             let limit = Duration::from_millis(args.config.deadline_ms);
-            let over = crate::bounds::guarded(limit, fetch_and_swap(args, version, limit)).await;
+            let version = record.version;
+            let over = crate::bounds::guarded(limit, fetch_and_swap(args, record, limit)).await;
             let result = over.unwrap_or_else(|broken| Err(Failure::Passing(broken.to_string())));
             let _ = myself.send_message(Message::Adopted(version, result));
         });
@@ -295,25 +285,19 @@ impl State {
         let is_caught_up = self.is_at_end && self.is_settled;
         let _ = reply.send(Observed { is_caught_up, ..self.counters });
     }
-
-    fn log_failed(&mut self, error: &LogError) -> Duration {
-        self.log_failures = self.log_failures.saturating_add(1);
-        let (base, max) = (self.args.config.backoff_ms, self.args.config.backoff_max_ms);
-        let (base, max) = (Duration::from_millis(base), Duration::from_millis(max));
-        let delay = backoff(self.log_failures, base, max);
-        telemetry::log_failed("policy_follower", error, delay);
-        delay
-    }
 }
 
-async fn fetch_and_swap(
-    args: Args,
-    version: PolicyVersion,
-    limit: Duration,
-) -> Result<(), Failure> {
-    let snapshot = args.snapshots.get(version).await.map_err(|error| match &error {
+async fn fetch_and_swap(args: Args, record: PolicyRecord, limit: Duration) -> Result<(), Failure> {
+    let snapshot = args.snapshots.get(record.version).await.map_err(|error| match &error {
         SnapshotError::Unavailable(_) => Failure::Passing(error.to_string()),
         _ => Failure::Lasting(error.to_string()),
     })?;
+    // The store checks bytes against their own digest; here they have to be those on record.
+    if snapshot.digest != record.digest || snapshot.parent != record.parent {
+        return Err(Failure::Lasting(format!(
+            "snapshot {} has digest {} and parent {:?}, on record are {} and {:?}",
+            record.version, snapshot.digest, snapshot.parent, record.digest, record.parent
+        )));
+    }
     (args.swap)((Arc::new(snapshot), Instant::now() + limit)).await
 }

@@ -17,6 +17,8 @@ pub use generator::{GenerateError, Generator};
 pub use index::{SearchError, SearchIndex};
 pub use judge::{Judge, JudgeError, JudgeTask};
 pub use learner::{Batch, Examination, LearnError, LearnReport, Learner};
-pub use log::{Commit, EventConsumer, EventLog, LogError, NewRecord, Record, StateChange, Stream};
+pub use log::{
+    Commit, EventConsumer, EventLog, LogError, NewRecord, Ownership, Record, StateChange, Stream,
+};
 pub use policy::{DecideRequest, Policy, PolicyError};
 pub use snapshots::{SnapshotError, SnapshotStore};

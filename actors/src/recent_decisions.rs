@@ -4,9 +4,8 @@
 //! earlier lives come from the log, whose position it commits so far back that a restart refills.
 
 use crate::bounds::all_at_least_one;
-use crate::ports::{Commit, EventLog, LogError, Stream};
-use crate::tail::{self, Consumer, Opened, Origin, Step, Stepped, Task, Watermarks, backoff};
-use crate::telemetry;
+use crate::ports::{Commit, EventLog, Stream};
+use crate::tail::{self, Next, Origin, Share, Source, Task, Turn, Watermarks};
 use crate::types::{DecisionId, Episode};
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use serde::{Deserialize, Serialize};
@@ -72,12 +71,9 @@ pub enum Known {
 
 /// What the actor understands.
 pub enum Message {
-    /// The log is open, or not (sent by itself).
+    /// A turn on the log (sent by itself).
     #[doc(hidden)]
-    Opened(OpenedBox),
-    /// A step on the log is over (sent by itself).
-    #[doc(hidden)]
-    Stepped(SteppedBox),
+    Turn(TurnBox),
     /// A decision was made here and is in the log.
     Remember(DecisionId),
     /// Asks for a decision.
@@ -87,9 +83,7 @@ pub enum Message {
 }
 
 #[doc(hidden)]
-pub struct OpenedBox(Opened);
-#[doc(hidden)]
-pub struct SteppedBox(Stepped);
+pub struct TurnBox(Turn);
 
 /// What the actor is made of.
 #[derive(Clone)]
@@ -117,8 +111,7 @@ pub struct RecentDecisions;
 #[doc(hidden)]
 pub struct State {
     args: Args,
-    task: Option<Task>,
-    log_failures: u32,
+    _reading: Task,
     is_caught_up: bool,
     names: BTreeSet<DecisionId>,
     told: VecDeque<DecisionId>,
@@ -137,30 +130,35 @@ impl Actor for RecentDecisions {
         myself: ActorRef<Message>,
         args: Args,
     ) -> Result<State, ActorProcessingErr> {
-        let mut state = State {
+        let source = Source {
+            actor: "recent_decisions",
+            log: Arc::clone(&args.log),
+            name: format!("recent_decisions-{}", args.node),
+            streams: &[Stream::Episodes],
+            share: Share::Alone { newest: Some(args.config.capacity as u64) },
+            backoff_ms: (args.config.backoff_ms, args.config.backoff_max_ms),
+        };
+        let reading = tail::read(source, &myself, |turn| Message::Turn(TurnBox(turn)));
+        Ok(State {
             args,
-            task: None,
-            log_failures: 0,
+            _reading: reading,
             is_caught_up: false,
             names: BTreeSet::new(),
             told: VecDeque::new(),
             read: VecDeque::new(),
             watermarks: Watermarks::default(),
             committed: Vec::new(),
-        };
-        state.open(&myself, Duration::ZERO);
-        Ok(state)
+        })
     }
 
     async fn handle(
         &self,
-        myself: ActorRef<Message>,
+        _myself: ActorRef<Message>,
         message: Message,
         state: &mut State,
     ) -> Result<(), ActorProcessingErr> {
         match message {
-            Message::Opened(opened) => state.opened(&myself, opened.0),
-            Message::Stepped(stepped) => state.stepped(&myself, stepped.0),
+            Message::Turn(turn) => state.turn(turn.0),
             Message::Remember(id) => state.remember(id),
             Message::Knows(id, reply) => state.knows(&id, reply),
             Message::Observe(reply) => state.observe(reply),
@@ -170,69 +168,29 @@ impl Actor for RecentDecisions {
 }
 
 impl State {
-    fn open(&mut self, myself: &ActorRef<Message>, delay: Duration) {
-        const STREAMS: &[Stream] = &[Stream::Episodes];
-        let what = (format!("recent_decisions-{}", self.args.node), STREAMS);
-        self.task = Some(tail::open(myself, &self.args.log, what, delay, |opened| {
-            Message::Opened(OpenedBox(opened))
-        }));
-    }
-
-    fn opened(&mut self, myself: &ActorRef<Message>, opened: Opened) {
-        match opened {
-            Ok((consumer, _)) => self.step(myself, consumer, None, Duration::ZERO),
-            Err(error) => {
-                let delay = self.log_failed(&error);
-                self.open(myself, delay);
-            }
-        }
-    }
-
-    fn stepped(&mut self, myself: &ActorRef<Message>, stepped: Stepped) {
-        let Stepped { consumer, uncommitted, polled } = stepped;
-        if let Some((commit, error)) = uncommitted {
-            let delay = self.log_failed(&error);
-            return self.step(myself, consumer, Some(commit), delay);
-        }
-        let delay = match polled {
-            Ok(records) => {
-                self.log_failures = 0;
-                self.is_caught_up |= records.is_empty();
-                for record in &records {
-                    let origin = self.watermarks.hold(record);
-                    let episode: Option<Episode> = serde_json::from_slice(&record.payload).ok();
-                    match episode.as_ref().and_then(Episode::decision_id) {
-                        Some(id) => {
-                            self.names.insert(id.clone());
-                            self.read.push_back((id.clone(), origin));
-                        }
-                        None => self.watermarks.release(origin),
-                    }
+    fn turn(&mut self, mut turn: Turn) {
+        let (_, records) = turn.take();
+        self.is_caught_up |= records.is_empty() && turn.is_current;
+        for record in &records {
+            let origin = self.watermarks.hold(record);
+            let episode: Option<Episode> = tail::parse(record).ok();
+            match episode.as_ref().and_then(Episode::decision_id) {
+                Some(id) => {
+                    self.names.insert(id.clone());
+                    self.read.push_back((id.clone(), origin));
                 }
-                self.forget();
-                Duration::ZERO
+                None => self.watermarks.release(origin),
             }
-            Err(error) => self.log_failed(&error),
-        };
+        }
+        self.forget();
+        let mut next = Next { poll_max: self.args.config.poll_max, ..Next::default() };
+        next.wait = Duration::from_millis(self.args.config.poll_wait_ms);
         let positions = self.watermarks.positions();
-        let commit = (positions != self.committed).then(|| {
+        if positions != self.committed {
             self.committed.clone_from(&positions);
-            Commit { positions, ..Commit::default() }
-        });
-        self.step(myself, consumer, commit, delay);
-    }
-
-    fn step(
-        &mut self,
-        myself: &ActorRef<Message>,
-        consumer: Consumer,
-        commit: Option<Commit>,
-        delay: Duration,
-    ) {
-        let config = &self.args.config;
-        let wait = Duration::from_millis(config.poll_wait_ms);
-        let step = Step { consumer, commit, poll_max: config.poll_max, wait, delay };
-        self.task = Some(tail::step(myself, step, |s| Message::Stepped(SteppedBox(s))));
+            next.commits.push(Commit { positions, ..Commit::default() });
+        }
+        turn.go_on(next);
     }
 
     fn remember(&mut self, id: DecisionId) {
@@ -268,14 +226,5 @@ impl State {
     fn observe(&self, reply: RpcReplyPort<Observed>) {
         let decisions = self.names.len() as u64;
         let _ = reply.send(Observed { decisions, is_caught_up: self.is_caught_up });
-    }
-
-    fn log_failed(&mut self, error: &LogError) -> Duration {
-        self.log_failures = self.log_failures.saturating_add(1);
-        let (base, max) = (self.args.config.backoff_ms, self.args.config.backoff_max_ms);
-        let (base, max) = (Duration::from_millis(base), Duration::from_millis(max));
-        let delay = backoff(self.log_failures, base, max);
-        telemetry::log_failed("recent_decisions", error, delay);
-        delay
     }
 }

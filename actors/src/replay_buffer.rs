@@ -7,10 +7,9 @@ mod config;
 mod memory;
 
 use crate::bounds::entropy_seed;
-use crate::ports::{Batch, Commit, EventLog, LogError, Stream};
+use crate::ports::{Batch, EventLog, Stream};
 use crate::replay::Dropped;
-use crate::tail::{self, Consumer, Opened, Step, Stepped, Task, backoff};
-use crate::telemetry;
+use crate::tail::{self, Next, Share, Source, Task, Turn};
 use crate::types::PolicyStamp;
 pub use config::Config;
 use memory::Memory;
@@ -24,12 +23,9 @@ use tokio::sync::watch;
 
 /// What the replay buffer understands.
 pub enum Message {
-    /// The log is open, or not (sent by itself).
+    /// A turn on the log (sent by itself).
     #[doc(hidden)]
-    Opened(OpenedBox),
-    /// A step on the log is over (sent by itself).
-    #[doc(hidden)]
-    Stepped(SteppedBox),
+    Turn(TurnBox),
     /// Draws a batch.
     Sample {
         /// Most samples to train on.
@@ -44,9 +40,7 @@ pub enum Message {
 }
 
 #[doc(hidden)]
-pub struct OpenedBox(Opened);
-#[doc(hidden)]
-pub struct SteppedBox(Stepped);
+pub struct TurnBox(Turn);
 
 /// What the actor is made of.
 #[derive(Clone)]
@@ -55,6 +49,8 @@ pub struct Args {
     pub log: Arc<dyn EventLog>,
     /// Which weights serve: staleness is counted from there.
     pub serving: watch::Receiver<PolicyStamp>,
+    /// Name of this process: each has a buffer of its own over all partitions.
+    pub node: String,
     /// Seed of sampling for this life of the actor.
     pub seed: Option<u64>,
     /// Bounds.
@@ -92,8 +88,7 @@ pub struct ReplayBufferActor;
 #[doc(hidden)]
 pub struct State {
     args: Args,
-    task: Option<Task>,
-    log_failures: u32,
+    _reading: Task,
     rng: StdRng,
     memory: Memory,
 }
@@ -110,20 +105,26 @@ impl Actor for ReplayBufferActor {
     ) -> Result<State, ActorProcessingErr> {
         let rng = StdRng::seed_from_u64(args.seed.unwrap_or_else(entropy_seed));
         let memory = Memory::new(&args.config);
-        let mut state = State { args, task: None, log_failures: 0, rng, memory };
-        state.open(&myself, Duration::ZERO);
-        Ok(state)
+        let source = Source {
+            actor: "replay_buffer",
+            log: Arc::clone(&args.log),
+            name: format!("replay_buffer-{}", args.node),
+            streams: &[Stream::Episodes, Stream::Rewards],
+            share: Share::Alone { newest: Some(args.config.capacity as u64) },
+            backoff_ms: (args.config.backoff_ms, args.config.backoff_max_ms),
+        };
+        let reading = tail::read(source, &myself, |turn| Message::Turn(TurnBox(turn)));
+        Ok(State { args, _reading: reading, rng, memory })
     }
 
     async fn handle(
         &self,
-        myself: ActorRef<Message>,
+        _myself: ActorRef<Message>,
         message: Message,
         state: &mut State,
     ) -> Result<(), ActorProcessingErr> {
         match message {
-            Message::Opened(opened) => state.opened(&myself, opened.0),
-            Message::Stepped(stepped) => state.stepped(&myself, stepped.0),
+            Message::Turn(turn) => state.turn(turn.0),
             Message::Sample { train_max, holdout_max, reply } => {
                 state.sample(train_max, holdout_max, reply);
             }
@@ -134,54 +135,17 @@ impl Actor for ReplayBufferActor {
 }
 
 impl State {
-    fn open(&mut self, myself: &ActorRef<Message>, delay: Duration) {
-        const STREAMS: &[Stream] = &[Stream::Episodes, Stream::Rewards];
-        let what = ("replay_buffer".to_owned(), STREAMS);
-        self.task = Some(tail::open(myself, &self.args.log, what, delay, |opened| {
-            Message::Opened(OpenedBox(opened))
-        }));
-    }
-
-    fn opened(&mut self, myself: &ActorRef<Message>, opened: Opened) {
-        match opened {
-            Ok((consumer, _)) => self.step(myself, consumer, None, Duration::ZERO),
-            Err(error) => {
-                let delay = self.log_failed(&error);
-                self.open(myself, delay);
-            }
-        }
-    }
-
-    fn stepped(&mut self, myself: &ActorRef<Message>, stepped: Stepped) {
-        let Stepped { consumer, uncommitted, polled } = stepped;
-        if let Some((commit, error)) = uncommitted {
-            let delay = self.log_failed(&error);
-            return self.step(myself, consumer, Some(commit), delay);
-        }
-        let delay = match polled {
-            Ok(records) => {
-                self.log_failures = 0;
-                let serving = self.args.serving.borrow().version;
-                self.memory.take_in(&records, serving);
-                Duration::ZERO
-            }
-            Err(error) => self.log_failed(&error),
-        };
-        let commit = self.memory.take_commit();
-        self.step(myself, consumer, commit, delay);
-    }
-
-    fn step(
-        &mut self,
-        myself: &ActorRef<Message>,
-        consumer: Consumer,
-        commit: Option<Commit>,
-        delay: Duration,
-    ) {
+    fn turn(&mut self, mut turn: Turn) {
+        let (_, records) = turn.take();
+        let serving = self.args.serving.borrow().version;
+        self.memory.take_in(&records, turn.is_current, serving);
         let config = &self.args.config;
-        let wait = Duration::from_millis(config.poll_wait_ms);
-        let step = Step { consumer, commit, poll_max: config.poll_max, wait, delay };
-        self.task = Some(tail::step(myself, step, |s| Message::Stepped(SteppedBox(s))));
+        turn.go_on(Next {
+            commits: self.memory.take_commit().into_iter().collect(),
+            poll_max: config.poll_max,
+            wait: Duration::from_millis(config.poll_wait_ms),
+            ..Next::default()
+        });
     }
 
     fn sample(&mut self, train_max: usize, holdout_max: usize, reply: RpcReplyPort<Batch>) {
@@ -194,14 +158,5 @@ impl State {
     fn observe(&self, reply: RpcReplyPort<Observed>) {
         let serving = self.args.serving.borrow().version;
         let _ = reply.send(self.memory.observed(serving));
-    }
-
-    fn log_failed(&mut self, error: &LogError) -> Duration {
-        self.log_failures = self.log_failures.saturating_add(1);
-        let (base, max) = (self.args.config.backoff_ms, self.args.config.backoff_max_ms);
-        let (base, max) = (Duration::from_millis(base), Duration::from_millis(max));
-        let delay = backoff(self.log_failures, base, max);
-        telemetry::log_failed("replay_buffer", error, delay);
-        delay
     }
 }

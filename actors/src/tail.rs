@@ -1,14 +1,18 @@
-//! How an actor reads the log without blocking: one step commits what is ready, then polls, in a
-//! task of its own, and comes back as a message with the consumer.
+//! How an actor reads the log without blocking: a task of its own holds the consumer and commits,
+//! polls, and tells the actor, in turns; the actor's reply says what to commit and read next.
 //!
-//! Floor 1. Knows no record. The consumer is always in exactly one place: the actor's state or a
-//! running step; a step dies with the actor, so that a restart never meets its own old consumer.
+//! Floor 1. Knows no record. Opening, repeating what failed and pausing are done here, once for all
+//! actors. The task ends with its actor, so that a restart never meets its own old consumer.
 
-use crate::ports::{Commit, EventConsumer, EventLog, LogError, NewRecord, Record, Stream};
+use crate::ports::{
+    Commit, EventConsumer, EventLog, LogError, NewRecord, Ownership, Record, Stream,
+};
+use crate::telemetry;
 use ractor::{ActorRef, Message};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 /// A task that ends with its owner.
@@ -27,80 +31,214 @@ impl Drop for Task {
     }
 }
 
-pub(crate) type Consumer = Box<dyn EventConsumer>;
 pub(crate) type DerivedState = BTreeMap<String, Vec<u8>>;
 
-/// A consumer opened, with its derived state.
-pub(crate) type Opened = Result<(Consumer, DerivedState), LogError>;
-
-/// One step over.
-pub(crate) struct Stepped {
-    pub(crate) consumer: Consumer,
-    /// The commit went wrong and must be repeated before anything else.
-    pub(crate) uncommitted: Option<(Commit, LogError)>,
-    /// What the poll gave; empty if the commit failed.
-    pub(crate) polled: Result<Vec<Record>, LogError>,
+/// How the partitions of the streams are read.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Share {
+    /// Each by one consumer of the name, over all processes.
+    Group {
+        /// Of this stream so many of the last records are read where derived state is missing.
+        rebuild: Option<(Stream, u64)>,
+    },
+    /// All of them by this consumer, at first from so many of the newest records (`None`: all).
+    Alone {
+        /// Records of each partition.
+        newest: Option<u64>,
+    },
 }
 
-/// What a step is to do.
-pub(crate) struct Step {
-    pub(crate) consumer: Consumer,
-    pub(crate) commit: Option<Commit>,
+/// What is read, and at which pace failures are repeated.
+#[derive(Clone)]
+pub(crate) struct Source {
+    /// Name of the actor, for logs and metrics.
+    pub(crate) actor: &'static str,
+    pub(crate) log: Arc<dyn EventLog>,
+    /// Name of the consumer.
+    pub(crate) name: String,
+    pub(crate) streams: &'static [Stream],
+    pub(crate) share: Share,
+    /// First pause after a failure and the longest, milliseconds.
+    pub(crate) backoff_ms: (u64, u64),
+}
+
+/// A partition as it comes and goes.
+#[derive(Debug)]
+pub(crate) enum Change {
+    /// It is read from now on: by its state, or by the records to rebuild that from.
+    Gained(u32, Result<DerivedState, Vec<Record>>),
+    /// Its work is to be finished or dropped, and then released.
+    Leaving(u32),
+    /// It is somebody else's: its work is void.
+    Lost(u32),
+}
+
+/// What one turn brought.
+pub(crate) struct Turn {
+    /// To be taken before the records.
+    pub(crate) changes: Vec<Change>,
+    pub(crate) records: Vec<Record>,
+    /// Whether the log was polled and read past all it held at the opening: without records it
+    /// then has no more.
+    pub(crate) is_current: bool,
+    reply: oneshot::Sender<Next>,
+}
+
+/// What the next turn is to do.
+#[derive(Debug, Default)]
+pub(crate) struct Next {
+    /// Made durable first, each repeated until it is.
+    pub(crate) commits: Vec<Commit>,
+    /// Partitions whose work is over, after the commits.
+    pub(crate) release: Vec<u32>,
     pub(crate) poll_max: usize,
     pub(crate) wait: Duration,
-    /// Pause before the step: back-off after a failure.
-    pub(crate) delay: Duration,
 }
 
-/// Opens a consumer after `delay` and tells the actor.
-pub(crate) fn open<M: Message>(
-    actor: &ActorRef<M>,
-    log: &Arc<dyn EventLog>,
-    (name, streams): (String, &'static [Stream]),
-    delay: Duration,
-    message: impl Fn(Opened) -> M + Send + 'static,
-) -> Task {
-    let (actor, log) = (actor.clone(), Arc::clone(log));
-    Task::spawn(async move {
-        tokio::time::sleep(delay).await;
-        let opened = match log.consumer(&name, streams).await {
-            Ok(mut consumer) => consumer.state().await.map(|state| (consumer, state)),
-            Err(error) => Err(error),
-        };
-        // A dead actor needs no message.
-        let _ = actor.send_message(message(opened));
-    })
+impl Turn {
+    /// Takes what happened, leaving the turn to be answered by [`Turn::go_on`].
+    pub(crate) fn take(&mut self) -> (Vec<Change>, Vec<Record>) {
+        (std::mem::take(&mut self.changes), std::mem::take(&mut self.records))
+    }
+
+    /// Lets the reading go on.
+    pub(crate) fn go_on(self, next: Next) {
+        // A reader that ended needs no orders.
+        let _ = self.reply.send(next);
+    }
 }
 
-/// Runs one step and tells the actor.
-pub(crate) fn step<M: Message>(
+/// Starts reading; every turn comes as a message and waits for its answer.
+pub(crate) fn read<M: Message>(
+    source: Source,
     actor: &ActorRef<M>,
-    step: Step,
-    message: impl Fn(Stepped) -> M + Send + 'static,
+    message: impl Fn(Turn) -> M + Send + 'static,
 ) -> Task {
     let actor = actor.clone();
     Task::spawn(async move {
-        let stepped = run_step(step).await;
-        let _ = actor.send_message(message(stepped));
+        let mut reader = Reader { consumer: source.open().await, source, failures: 0 };
+        let mut next = Next::default();
+        loop {
+            let (reply, answer) = oneshot::channel();
+            let turn = reader.turn(next, reply).await;
+            if actor.send_message(message(turn)).is_err() {
+                return;
+            }
+            next = match answer.await {
+                Ok(next) => next,
+                Err(_) => return,
+            };
+        }
     })
 }
 
-async fn run_step(step: Step) -> Stepped {
-    let Step { mut consumer, commit, poll_max, wait, delay } = step;
-    tokio::time::sleep(delay).await;
-    if let Some(commit) = commit
-        && let Err(error) = consumer.commit(commit.clone()).await
-    {
-        let uncommitted = Some((commit, error));
-        return Stepped { consumer, uncommitted, polled: Ok(Vec::new()) };
+impl Source {
+    async fn open(&self) -> Box<dyn EventConsumer> {
+        let mut failures = 0;
+        loop {
+            let opened = match self.share {
+                Share::Group { .. } => self.log.consumer(&self.name, self.streams).await,
+                Share::Alone { newest } => {
+                    self.log.follower(&self.name, self.streams, newest).await
+                }
+            };
+            match opened {
+                Ok(consumer) => return consumer,
+                Err(error) => self.pause(&mut failures, &error).await,
+            }
+        }
     }
-    if poll_max == 0 {
-        tokio::time::sleep(wait).await;
-        return Stepped { consumer, uncommitted: None, polled: Ok(Vec::new()) };
+
+    async fn pause(&self, failures: &mut u32, error: &LogError) {
+        *failures = failures.saturating_add(1);
+        let (base, max) = self.backoff_ms;
+        let delay = backoff(*failures, Duration::from_millis(base), Duration::from_millis(max));
+        telemetry::log_failed(self.actor, error, delay);
+        tokio::time::sleep(delay).await;
     }
-    let polled = consumer.poll(poll_max, wait).await;
-    Stepped { consumer, uncommitted: None, polled }
 }
+
+struct Reader {
+    consumer: Box<dyn EventConsumer>,
+    source: Source,
+    failures: u32,
+}
+
+impl Reader {
+    async fn turn(&mut self, next: Next, reply: oneshot::Sender<Next>) -> Turn {
+        let mut changes = Vec::new();
+        for commit in next.commits {
+            if let Some(partition) = self.commit(commit).await {
+                changes.push(Change::Lost(partition));
+            }
+        }
+        for partition in next.release {
+            if let Err(error) = self.consumer.release(partition).await {
+                tracing::warn!(%error, partition, "partition was not handed over in order");
+            }
+        }
+        let mut is_current = false;
+        let mut records = Vec::new();
+        if next.poll_max == 0 {
+            tokio::time::sleep(next.wait).await;
+        } else {
+            match self.consumer.poll(next.poll_max, next.wait).await {
+                Ok(polled) => {
+                    self.failures = 0;
+                    is_current = self.consumer.is_at_end();
+                    records = polled;
+                }
+                Err(error) => self.source.pause(&mut self.failures, &error).await,
+            }
+        }
+        for change in self.consumer.changes() {
+            changes.push(self.change(change).await);
+        }
+        Turn { changes, records, is_current, reply }
+    }
+
+    /// Repeats a commit until it is durable; gives its partition if that is somebody else's.
+    async fn commit(&mut self, commit: Commit) -> Option<u32> {
+        loop {
+            match self.consumer.commit(commit.clone()).await {
+                Ok(()) => return None,
+                Err(error @ LogError::Fenced(_)) => {
+                    tracing::warn!(%error, actor = self.source.actor, "work is void");
+                    return Some(commit.partition);
+                }
+                Err(error) => self.source.pause(&mut self.failures, &error).await,
+            }
+        }
+    }
+
+    async fn change(&mut self, change: Ownership) -> Change {
+        match change {
+            Ownership::Gained { partition, state: Some(state) } => {
+                Change::Gained(partition, Ok(state))
+            }
+            Ownership::Gained { partition, state: None } => {
+                Change::Gained(partition, Err(self.rebuild(partition).await))
+            }
+            Ownership::Leaving { partition } => Change::Leaving(partition),
+            Ownership::Lost { partition } => Change::Lost(partition),
+        }
+    }
+
+    async fn rebuild(&mut self, partition: u32) -> Vec<Record> {
+        let Share::Group { rebuild: Some((stream, newest)) } = self.source.share else {
+            return Vec::new();
+        };
+        loop {
+            match self.source.log.tail(stream, partition, newest).await {
+                Ok(records) => return records,
+                Err(error) => self.source.pause(&mut self.failures, &error).await,
+            }
+        }
+    }
+}
+
+/// Polls without a record after which a reading to the end gives up on more.
+const SILENCE_MAX: u32 = 50;
 
 /// Reads a whole stream from its start with a consumer that never commits; at most `max` records.
 pub(crate) async fn read_all(
@@ -109,27 +247,19 @@ pub(crate) async fn read_all(
     stream: Stream,
     max: usize,
 ) -> Result<Vec<Record>, LogError> {
-    let ends = log.ends(stream).await?;
-    let total: u64 = ends.iter().sum();
-    if total == 0 {
+    if log.ends(stream).await?.iter().sum::<u64>() == 0 {
         return Ok(Vec::new());
     }
-    let streams = [stream];
-    let mut consumer = log.consumer(name, &streams).await?;
-    let mut open: BTreeMap<u32, u64> =
-        (0..).zip(&ends).filter(|(_, end)| **end > 0).map(|(p, end)| (p, *end)).collect();
+    let mut consumer = log.follower(name, &[stream], None).await?;
     let mut records = Vec::new();
-    let mut empty_polls = 0;
-    // A compacted stream may lack its last offsets, so silence ends the reading too.
-    while !open.is_empty() && records.len() < max && empty_polls < 3 {
+    let mut silence = 0;
+    while records.len() < max && silence < SILENCE_MAX {
         let polled = consumer.poll(256, Duration::from_millis(200)).await?;
-        empty_polls = if polled.is_empty() { empty_polls + 1 } else { 0 };
-        for record in polled {
-            if open.get(&record.partition).is_some_and(|end| record.offset + 1 >= *end) {
-                open.remove(&record.partition);
-            }
-            records.push(record);
+        if polled.is_empty() && consumer.is_at_end() {
+            break;
         }
+        silence = if polled.is_empty() { silence + 1 } else { 0 };
+        records.extend(polled);
     }
     Ok(records)
 }
@@ -151,11 +281,8 @@ pub(crate) fn deadletter(actor: &'static str, record: &Record, reason: &str) -> 
         "reason": reason,
         "payload": String::from_utf8_lossy(&record.payload),
     });
-    let headers = [
-        ("ce_id".to_owned(), origin.clone()),
-        ("ce_source".to_owned(), format!("regrade/{actor}")),
-    ];
-    NewRecord { key: origin, headers: headers.into(), payload: payload.to_string().into_bytes() }
+    let headers = attributes(&origin, &format!("regrade/{actor}"), Stream::Deadletter.topic());
+    NewRecord { key: origin, headers, payload: payload.to_string().into_bytes() }
 }
 
 /// A JSON record with the attributes that make it idempotent: `id` within `source`.
@@ -166,9 +293,48 @@ pub(crate) fn record<T: serde::Serialize>(
 ) -> Result<NewRecord, LogError> {
     let payload = serde_json::to_vec(value)
         .map_err(|error| LogError::Refused(format!("record `{key}` is not JSON: {error}")))?;
-    let headers = [("ce_id", id), ("ce_source", source), ("ce_type", source)];
-    let headers = headers.into_iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
-    Ok(NewRecord { key: key.to_owned(), headers, payload })
+    Ok(NewRecord { key: key.to_owned(), headers: attributes(id, source, source), payload })
+}
+
+/// CloudEvents 1.0 in binary mode: the attributes it requires, and what the payload is.
+fn attributes(id: &str, source: &str, kind: &str) -> BTreeMap<String, String> {
+    let pairs = [
+        ("ce_specversion", "1.0"),
+        ("ce_id", id),
+        ("ce_source", source),
+        ("ce_type", kind),
+        ("content-type", "application/json"),
+    ];
+    pairs.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+}
+
+/// Reads a record that an application wrote: it may state its schema, and need not.
+pub(crate) fn parse_from_outside<T: serde::de::DeserializeOwned>(
+    record: &Record,
+) -> Result<T, String> {
+    let mut value: serde_json::Value = parse(record)?;
+    if let Some(fields) = value.as_object_mut() {
+        fields.remove("schema");
+    }
+    serde_json::from_value(value).map_err(|error| error.to_string())
+}
+
+/// Reads a record's JSON; one of a newer schema than this build writes is refused as such.
+pub(crate) fn parse<T: serde::de::DeserializeOwned>(record: &Record) -> Result<T, String> {
+    #[derive(serde::Deserialize)]
+    struct Stamped {
+        schema: Option<u32>,
+    }
+    let newest = crate::types::SCHEMA_VERSION;
+    // A record that is no object says more about itself in the second reading.
+    if let Ok(Stamped { schema: Some(schema) }) = serde_json::from_slice(&record.payload)
+        && schema > newest
+    {
+        return Err(format!(
+            "schema {schema} is newer than {newest}, the newest that this build reads; upgrade it"
+        ));
+    }
+    serde_json::from_slice(&record.payload).map_err(|error| error.to_string())
 }
 
 /// Remembers, for each stream and partition, which polled records are still needed, and thereby
@@ -196,6 +362,22 @@ impl Watermarks {
         if let Some(held) = self.held.get_mut(&(origin.0, origin.1)) {
             held.remove(&origin.2);
         }
+    }
+
+    /// Notes a record as needed that was read in an earlier life.
+    pub(crate) fn hold_again(&mut self, origin: Origin) {
+        self.held.entry((origin.0, origin.1)).or_default().insert(origin.2);
+    }
+
+    /// Drops all that is known of a partition number.
+    pub(crate) fn forget(&mut self, partition: u32) {
+        self.next.retain(|place, _| place.1 != partition);
+        self.held.retain(|place, _| place.1 != partition);
+    }
+
+    /// For each partition the next offset to be read.
+    pub(crate) fn next(&self) -> Vec<(Stream, u32, u64)> {
+        self.next.iter().map(|(place, next)| (place.0, place.1, *next)).collect()
     }
 
     /// For each partition the first offset still needed, or the next to be read.

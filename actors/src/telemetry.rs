@@ -17,14 +17,16 @@ pub enum Kind {
 }
 
 macro_rules! metrics_table {
-    ($($(#[$doc:meta])* $name:ident = $text:literal, $kind:ident, $help:literal;)*) => {
+    ($(#[$doc:meta])* $table:ident: $($name:ident = $text:literal, $kind:ident, $help:literal;)*) => {
         $(#[doc = $help] pub const $name: &str = $text;)*
-        /// All metrics: name, kind, help.
-        pub const METRICS: &[(&str, Kind, &str)] = &[$(($text, Kind::$kind, $help),)*];
+        $(#[$doc])*
+        pub const $table: &[(&str, Kind, &str)] = &[$(($text, Kind::$kind, $help),)*];
     };
 }
 
 metrics_table! {
+    /// What the actors write: name, kind, help.
+    METRICS:
     EPISODES = "regrade_episode_requests_total", Counter, "Queries over, by outcome (answered, reranked, failed, overloaded, refused).";
     EPISODE_SECONDS = "regrade_episode_duration_seconds", Histogram, "Time spent, by stage (retrieve, decide, generate, log, total).";
     IN_FLIGHT = "regrade_episodes_in_flight", Gauge, "Queries being worked on.";
@@ -38,7 +40,7 @@ metrics_table! {
     GENERATOR_RETRIES = "regrade_generator_retries_total", Counter, "Generation attempts after the first.";
     JUDGED = "regrade_judge_episodes_total", Counter, "Episodes at their end, by verdict (scored, abstained, expired, failed).";
     JUDGE_RETRIES = "regrade_judge_retries_total", Counter, "Judge calls that failed and were repeated.";
-    FEEDBACK = "regrade_feedback_total", Counter, "Feedback seen, by fate (joined, late, orphan, duplicate).";
+    FEEDBACK = "regrade_feedback_total", Counter, "Feedback seen, by fate (joined, late, orphan, duplicate, forwarded).";
     REWARD_VALUE = "regrade_reward_value", Histogram, "Total reward of scored episodes.";
     JUDGE_PENDING = "regrade_judge_pending_episodes", Gauge, "Episodes waiting for a verdict.";
     REPLAY_SAMPLES = "regrade_replay_samples", Gauge, "Judged episodes kept.";
@@ -48,9 +50,19 @@ metrics_table! {
     LEARNER_KL = "regrade_learner_kl_nats", Gauge, "k3 estimate of KL to the reference, last update.";
     LEARNER_CLIP = "regrade_learner_clip_fraction", Gauge, "Share of clipped ratios, last update.";
     UPDATE_SECONDS = "regrade_learner_update_duration_seconds", Histogram, "Duration of one update with its examination.";
+    LEARNER_LEADS = "regrade_learner_leading", Gauge, "1 on the process that learns, 0 on one that stands by.";
     LOG_FAILURES = "regrade_log_failures_total", Counter, "Log operations that failed, by actor.";
     DEADLETTERS = "regrade_deadletter_records_total", Counter, "Records that could not be read, by actor.";
-    INTAKE = "regrade_intake_queries_total", Counter, "Queries from the log, by fate (answered, failed, duplicate, broken).";
+    INTAKE = "regrade_intake_queries_total", Counter, "Queries from the log, by fate (answered, failed, duplicate, broken, handed_over).";
+}
+
+metrics_table! {
+    /// What adapters of the ports write, each in the way of its backend: name, kind, help.
+    ADAPTER_METRICS:
+    LOG_LAG = "regrade_log_lag_records", Gauge, "Records not read yet, by consumer and stream (Kafka).";
+    LOG_PARTITIONS = "regrade_log_partitions", Gauge, "Partitions read here, by consumer (Kafka).";
+    LOG_OWNERSHIP = "regrade_log_ownership_changes_total", Counter, "Partitions that came and went, by change (gained, leaving, lost, overdue) (Kafka).";
+    LOG_PAUSES = "regrade_log_pauses_total", Counter, "Times that reading paused because too much waited, by consumer (Kafka).";
 }
 
 /// Counts one event of a closed set: `count(EPISODES, "outcome", "answered")`.

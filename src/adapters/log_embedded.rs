@@ -9,7 +9,8 @@ mod apply;
 mod consumer;
 mod store;
 
-use actors::ports::{Commit, EventConsumer, EventLog, LogError, NewRecord, Stream};
+use crate::adapters::database_file::{Open, Settings, repeated};
+use actors::ports::{Commit, EventConsumer, EventLog, LogError, NewRecord, Record, Stream};
 use apply::{Done, Owner, Work};
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -83,7 +84,7 @@ impl EmbeddedLog {
     /// Opens or creates the log file `path` (its folder must exist).
     pub async fn open(path: &Path, config: EmbeddedLogConfig) -> Result<Self, LogError> {
         let path = path.to_owned();
-        let settings = store::Settings::of(&config);
+        let settings = Settings::new(config.cache_bytes, config.verify_on_open);
         let place = path.display().to_string();
         let open = move || settings.builder().create(&path);
         Self::open_with(place, Box::new(open), config).await
@@ -91,7 +92,7 @@ impl EmbeddedLog {
 
     /// A log in memory, for tests and simulations: gone when the last clone is dropped.
     pub async fn in_memory(config: EmbeddedLogConfig) -> Result<Self, LogError> {
-        let settings = store::Settings::of(&config);
+        let settings = Settings::new(config.cache_bytes, config.verify_on_open);
         let open =
             move || settings.builder().create_with_backend(redb::backends::InMemoryBackend::new());
         Self::open_with("memory".to_owned(), Box::new(open), config).await
@@ -101,7 +102,7 @@ impl EmbeddedLog {
     /// after an input or output error.
     async fn open_with(
         place: String,
-        open: store::Open,
+        open: Open,
         config: EmbeddedLogConfig,
     ) -> Result<Self, LogError> {
         let (store, ends) = blocking(move || Store::open(place, open)).await?;
@@ -185,7 +186,7 @@ impl Shared {
             }
             Err(error) => {
                 for reply in replies {
-                    let _ = reply.send(Err(store::repeated(&error)));
+                    let _ = reply.send(Err(repeated(&error)));
                 }
             }
         }
@@ -246,16 +247,30 @@ impl EventLog for EmbeddedLog {
         let owner = self.shared.take_over(name);
         let work = Work::Register { owner: owner.clone(), streams: streams.to_vec() };
         let done = self.shared.write(work).await?;
-        Ok(Box::new(consumer::Consumer::new(
-            Arc::clone(&self.shared),
-            owner,
-            streams,
-            done.positions,
-        )))
+        let state = consumer::state_of(&self.shared, name).await?;
+        let start = (done.positions, state);
+        Ok(Box::new(consumer::Consumer::new(Arc::clone(&self.shared), owner, streams, start)))
+    }
+
+    async fn tail(
+        &self,
+        stream: Stream,
+        partition: u32,
+        newest: u64,
+    ) -> Result<Vec<Record>, LogError> {
+        if partition == 0 {
+            consumer::tail_of(&self.shared, stream, newest).await
+        } else {
+            Ok(Vec::new())
+        }
     }
 
     async fn ends(&self, stream: Stream) -> Result<Vec<u64>, LogError> {
         Ok(vec![self.shared.ends.borrow()[index_of(stream)]])
+    }
+
+    fn partition_of(&self, _stream: Stream, _key: &str) -> u32 {
+        0
     }
 }
 

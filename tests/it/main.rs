@@ -4,6 +4,7 @@
 mod configs;
 mod contracts;
 mod gateway;
+mod kafka;
 mod parity;
 mod service;
 mod services;

@@ -4,8 +4,10 @@
 //! cannot pass by lacking something. A server ends with the test process, however that ends: it
 //! watches its standard input. Knows no port and no adapter.
 
+mod kafka;
 mod s3;
 
+pub(crate) use kafka::{Broker, kafka};
 pub(crate) use s3::s3;
 
 use std::fs::File;
@@ -16,7 +18,10 @@ use std::process::{Command, Stdio};
 /// Says that a test is skipped for want of `name`; fails it where skipping is not allowed.
 pub(crate) fn require_or_skip(name: &str, reason: &str) {
     let required = std::env::var("REGRADE_REQUIRE_SERVICES").is_ok_and(|value| value == "1");
-    assert!(!required, "{name} is required (REGRADE_REQUIRE_SERVICES=1) but cannot be had: {reason}");
+    assert!(
+        !required,
+        "{name} is required (REGRADE_REQUIRE_SERVICES=1) but cannot be had: {reason}"
+    );
     println!("skipped: {name} cannot be had: {reason}");
 }
 

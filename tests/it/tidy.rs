@@ -286,7 +286,11 @@ fn every_metric_is_in_the_readme() {
         return;
     };
     let own = [regrade::gateway::REQUESTS_TOTAL, regrade::gateway::REQUEST_DURATION_SECONDS];
-    let all = actors::telemetry::METRICS.iter().map(|(name, ..)| *name).chain(own);
+    let all = actors::telemetry::METRICS
+        .iter()
+        .chain(actors::telemetry::ADAPTER_METRICS)
+        .map(|(name, ..)| *name)
+        .chain(own);
     let missing = all.filter(|name| !readme.contains(*name)).map(str::to_owned);
     none("add these to the table of metrics in README.md", missing.collect());
 }

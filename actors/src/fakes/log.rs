@@ -2,7 +2,7 @@
 
 use super::Knob;
 use crate::ports::{
-    Commit, EventConsumer, EventLog, LogError, NewRecord, Record, StateChange, Stream,
+    Commit, EventConsumer, EventLog, LogError, NewRecord, Ownership, Record, StateChange, Stream,
 };
 use async_trait::async_trait;
 use std::collections::BTreeMap;
@@ -101,6 +101,7 @@ impl EventLog for MemoryLog {
             opening,
             streams: streams.to_vec(),
             next: BTreeMap::new(),
+            is_told: false,
         };
         consumer.rewind().await?;
         Ok(Box::new(consumer))
@@ -108,6 +109,26 @@ impl EventLog for MemoryLog {
 
     async fn ends(&self, stream: Stream) -> Result<Vec<u64>, LogError> {
         Ok(vec![self.lock().streams.get(&stream).map_or(0, |kept| kept.len() as u64)])
+    }
+
+    async fn tail(
+        &self,
+        stream: Stream,
+        partition: u32,
+        newest: u64,
+    ) -> Result<Vec<Record>, LogError> {
+        let all = if partition == 0 { self.records(stream) } else { Vec::new() };
+        let first = (all.len() as u64).saturating_sub(newest);
+        let numbered = (0_u64..).zip(all).skip_while(|(offset, _)| *offset < first);
+        let kept = numbered.map(|(offset, record)| {
+            let NewRecord { key, headers, payload } = record;
+            Record { stream, partition, offset, key, headers, payload }
+        });
+        Ok(kept.collect())
+    }
+
+    fn partition_of(&self, _stream: Stream, _key: &str) -> u32 {
+        0
     }
 }
 
@@ -117,6 +138,7 @@ struct MemoryConsumer {
     opening: u64,
     streams: Vec<Stream>,
     next: BTreeMap<Stream, u64>,
+    is_told: bool,
 }
 
 impl MemoryConsumer {
@@ -188,6 +210,18 @@ impl EventConsumer for MemoryConsumer {
         }
         drop(inner);
         self.log.wake();
+        Ok(())
+    }
+
+    fn changes(&mut self) -> Vec<Ownership> {
+        if std::mem::replace(&mut self.is_told, true) {
+            return Vec::new();
+        }
+        let state = self.log.lock().states.get(&self.name).cloned().unwrap_or_default();
+        vec![Ownership::Gained { partition: 0, state: Some(state) }]
+    }
+
+    async fn release(&mut self, _partition: u32) -> Result<(), LogError> {
         Ok(())
     }
 

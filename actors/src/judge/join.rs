@@ -1,11 +1,13 @@
 //! The join of episodes and feedback as pure state: who waits, who is due, who has a verdict.
 //!
-//! Knows no actor and no log; every change collects in a [`Commit`] that the actor makes durable in
-//! one step with the positions it read. Restored from derived state, it goes on where it was.
+//! One joiner a partition: episodes and feedback of a decision have the same key, so they meet
+//! there. Knows no actor and no log; every change collects in a [`Commit`] that the actor makes
+//! durable in one step with the positions it read. It goes on from its derived state, or, where
+//! somebody else had the partition, from the rewards written so far.
 
 use super::{Config, Observed};
-use crate::ports::{Commit, JudgeTask, LogError, StateChange, Stream};
-use crate::tail::{DerivedState, backoff, record};
+use crate::ports::{Commit, JudgeTask, LogError, NewRecord, Record, StateChange, Stream};
+use crate::tail::{DerivedState, Origin, Watermarks, backoff, record};
 use crate::telemetry;
 use crate::types::{DecisionId, Episode, Feedback, Outcome, RewardRecord, SCHEMA_VERSION, Verdict};
 use serde::{Deserialize, Serialize};
@@ -17,6 +19,9 @@ struct Pending {
     episode: Episode,
     feedback: Vec<Feedback>,
     since_ms: u64,
+    /// The records this rests on: needed until the verdict by whoever has not this state.
+    #[serde(default)]
+    origins: Vec<Origin>,
     #[serde(skip)]
     phase: Phase,
 }
@@ -41,6 +46,13 @@ impl Default for Phase {
 struct Early {
     feedback: Feedback,
     since_ms: u64,
+    #[serde(default = "nowhere")]
+    origin: Origin,
+}
+
+/// Where a record came from whose place was not noted.
+fn nowhere() -> Origin {
+    (Stream::Feedback, 0, 0)
 }
 
 /// A set of names that forgets the oldest.
@@ -76,8 +88,9 @@ impl Memory {
     }
 }
 
-/// All that the judge remembers.
+/// All that the judge remembers of one partition.
 pub(super) struct Joiner {
+    partition: u32,
     config: Config,
     judge: String,
     pending: BTreeMap<DecisionId, Pending>,
@@ -85,6 +98,7 @@ pub(super) struct Joiner {
     seen: Memory,
     done: Memory,
     pub(super) counters: Observed,
+    watermarks: Watermarks,
     commit: Commit,
 }
 
@@ -108,26 +122,39 @@ fn parsed<T: for<'a> Deserialize<'a>>(key: &str, value: &[u8]) -> Result<T, LogE
 }
 
 impl Joiner {
-    pub(super) fn restored(
-        config: Config,
-        judge: String,
-        state: DerivedState,
-    ) -> Result<Self, LogError> {
-        let mut joiner = Self {
+    /// A joiner that knows nothing.
+    fn new(partition: u32, config: Config, judge: String) -> Self {
+        Self {
+            partition,
             judge,
             pending: BTreeMap::new(),
             early: BTreeMap::new(),
             seen: Memory::new(SEEN, config.seen_max),
             done: Memory::new(DONE, config.done_max),
             counters: Observed::default(),
-            commit: Commit::default(),
+            watermarks: Watermarks::default(),
+            commit: Commit { partition, ..Commit::default() },
             config,
-        };
+        }
+    }
+
+    /// Goes on from the derived state of a partition.
+    pub(super) fn restored(
+        partition: u32,
+        config: Config,
+        judge: String,
+        state: DerivedState,
+    ) -> Result<Self, LogError> {
+        let mut joiner = Self::new(partition, config, judge);
         for (key, value) in state {
             if let Some(id) = key.strip_prefix(EPISODE) {
-                joiner.pending.insert(id.into(), parsed(&key, &value)?);
+                let pending: Pending = parsed(&key, &value)?;
+                pending.origins.iter().for_each(|o| joiner.watermarks.hold_again(*o));
+                joiner.pending.insert(id.into(), pending);
             } else if let Some(id) = key.strip_prefix(EARLY) {
-                joiner.early.insert(id.to_owned(), parsed(&key, &value)?);
+                let early: Early = parsed(&key, &value)?;
+                joiner.watermarks.hold_again(early.origin);
+                joiner.early.insert(id.to_owned(), early);
             } else if let Some(id) = key.strip_prefix(SEEN) {
                 joiner.seen.restore(id.to_owned(), parsed(&key, &value)?);
             } else if let Some(id) = key.strip_prefix(DONE) {
@@ -139,8 +166,29 @@ impl Joiner {
         Ok(joiner)
     }
 
+    /// Takes over a partition from somebody else: what has a reward is done, the rest is read
+    /// again.
+    pub(super) fn taken_over(
+        partition: u32,
+        config: Config,
+        judge: String,
+        rewards: &[Record],
+    ) -> Self {
+        let mut joiner = Self::new(partition, config, judge);
+        for reward in rewards {
+            // The key of a reward is its decision.
+            joiner.done.insert(&reward.key, &mut joiner.commit.state);
+        }
+        joiner
+    }
+
     /// Takes in an episode; a repeat is counted and dropped.
-    pub(super) fn episode(&mut self, episode: Episode, now_ms: u64) -> Result<(), LogError> {
+    pub(super) fn episode(
+        &mut self,
+        episode: Episode,
+        origin: Origin,
+        now_ms: u64,
+    ) -> Result<(), LogError> {
         let Some(id) = episode.decision_id().cloned() else {
             self.counters.episodes += 1;
             self.failed();
@@ -156,8 +204,14 @@ impl Joiner {
             self.done.insert(id.as_str(), &mut self.commit.state);
             return Ok(());
         }
-        let mut pending =
-            Pending { episode, feedback: Vec::new(), since_ms: now_ms, phase: Phase::default() };
+        self.watermarks.hold_again(origin);
+        let mut pending = Pending {
+            episode,
+            feedback: Vec::new(),
+            since_ms: now_ms,
+            origins: vec![origin],
+            phase: Phase::default(),
+        };
         let early: Vec<String> = self
             .early
             .iter()
@@ -169,6 +223,7 @@ impl Joiner {
                 self.commit.state.push(StateChange::Delete { key: format!("{EARLY}{name}") });
                 self.fate("joined");
                 pending.feedback.push(early.feedback);
+                pending.origins.push(early.origin);
             }
         }
         self.commit.state.push(put(EPISODE, id.as_str(), json(&pending)?));
@@ -177,7 +232,12 @@ impl Joiner {
     }
 
     /// Takes in feedback: joins it, keeps it for its episode, or counts why not.
-    pub(super) fn feedback(&mut self, feedback: Feedback, now_ms: u64) -> Result<(), LogError> {
+    pub(super) fn feedback(
+        &mut self,
+        feedback: Feedback,
+        origin: Origin,
+        now_ms: u64,
+    ) -> Result<(), LogError> {
         self.counters.feedback += 1;
         if self.seen.names.contains(&feedback.id) {
             self.fate("duplicate");
@@ -188,6 +248,8 @@ impl Joiner {
             let key = feedback.decision_id.clone();
             if pending.feedback.len() < self.config.feedback_max {
                 pending.feedback.push(feedback);
+                pending.origins.push(origin);
+                self.watermarks.hold_again(origin);
             }
             pending.phase = match pending.phase {
                 Phase::Judging { failures, .. } => Phase::Judging { failures, again: true },
@@ -201,7 +263,8 @@ impl Joiner {
             self.fate("late");
         } else {
             let name = feedback.id.clone();
-            let early = Early { feedback, since_ms: now_ms };
+            let early = Early { feedback, since_ms: now_ms, origin };
+            self.watermarks.hold_again(origin);
             self.commit.state.push(put(EARLY, &name, json(&early)?));
             self.early.insert(name, early);
             while self.early.len() > self.config.early_max {
@@ -280,18 +343,29 @@ impl Joiner {
 
     /// What must become durable, if anything.
     pub(super) fn take_commit(&mut self) -> Result<Option<Commit>, LogError> {
-        let mut commit = std::mem::take(&mut self.commit);
-        if commit == Commit::default() {
+        let empty = Commit { partition: self.partition, ..Commit::default() };
+        let mut commit = std::mem::replace(&mut self.commit, empty);
+        if commit.state.is_empty() && commit.appends.is_empty() && commit.positions.is_empty() {
             return Ok(None);
         }
+        commit.positions = self.watermarks.next();
+        commit.resume = self.watermarks.positions();
         let value = json(&self.observed())?;
         commit.state.push(StateChange::Put { key: COUNTERS.to_owned(), value });
         Ok(Some(commit))
     }
 
-    /// Notes a position read, and the dead letter of a record that could not be.
-    pub(super) fn commit_mut(&mut self) -> &mut Commit {
-        &mut self.commit
+    /// Notes a record as read; what still needs it holds it.
+    pub(super) fn read(&mut self, record: &Record) -> Origin {
+        let origin = self.watermarks.hold(record);
+        self.watermarks.release(origin);
+        self.commit.positions = vec![origin];
+        origin
+    }
+
+    /// Appends a record in the same commit.
+    pub(super) fn append(&mut self, stream: Stream, record: NewRecord) {
+        self.commit.appends.push((stream, record));
     }
 
     /// Episodes due or at the judge: the work that is behind.
@@ -310,6 +384,7 @@ impl Joiner {
 
     fn end(&mut self, id: &DecisionId, verdict: Verdict, now_ms: u64) -> Result<(), LogError> {
         let Some(pending) = self.pending.remove(id) else { return Ok(()) };
+        pending.origins.iter().for_each(|origin| self.watermarks.release(*origin));
         let fate = match &verdict {
             Verdict::Scored { reward } => {
                 telemetry::observe(telemetry::REWARD_VALUE, reward.total);
@@ -367,7 +442,8 @@ impl Joiner {
     }
 
     fn orphan(&mut self, name: &str) {
-        if self.early.remove(name).is_some() {
+        if let Some(early) = self.early.remove(name) {
+            self.watermarks.release(early.origin);
             self.commit.state.push(StateChange::Delete { key: format!("{EARLY}{name}") });
             self.fate("orphan");
         }

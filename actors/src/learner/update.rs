@@ -37,7 +37,7 @@ impl Trainer {
             .await
             .map_err(|error| format!("cannot read the policies: {error}"))?;
         let records: Vec<PolicyRecord> =
-            records.iter().filter_map(|r| serde_json::from_slice(&r.payload).ok()).collect();
+            records.iter().filter_map(|record| crate::tail::parse(record).ok()).collect();
         let stored = args.snapshots.list().await.map_err(|error| error.to_string())?;
         let taken = records.iter().map(|r| r.version).chain(stored.iter().copied()).max();
         let next = PolicyVersion(taken.map_or(0, |version| version.0) + 1);
@@ -51,8 +51,7 @@ impl Trainer {
             Ok(())
         };
         trainer.run(&args, make).await.map_err(|lost| lost.to_string())?;
-        let champions = records.iter().rev().filter(|r| r.state == PolicyState::Champion);
-        for record in champions {
+        for record in PolicyRecord::champions_of(&records).into_iter().rev() {
             match args.snapshots.get(record.version).await {
                 Ok(snapshot) => match trainer.adopt(&args, Arc::new(snapshot)).await {
                     Ok(()) => break,
@@ -170,6 +169,8 @@ impl Trainer {
         }
         let mut records = vec![policy_record(args, snapshot, &uri, PolicyState::Champion, reason)];
         if let Some(old) = &self.champion {
+            // Whoever was put to sleep and wakes up behind another leader is outrun by this.
+            records[0].replaces = Some(old.version);
             let reason = format!("replaced by {}", snapshot.version);
             records.insert(0, policy_record(args, old, "", PolicyState::Retired, &reason));
         }
@@ -287,6 +288,7 @@ fn policy_record(
         digest: snapshot.digest.clone(),
         uri: uri.to_owned(),
         state,
+        replaces: None,
         reason: reason.to_owned(),
         time_ms: args.clock.now_ms(),
     }

@@ -99,13 +99,42 @@ pub enum StateChange {
 /// Progress of a consumer, written in one atomic durable step.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Commit {
-    /// `(stream, partition, next offset)`: everything before is done with.
+    /// The partition number whose derived state changes, and that the work belongs to.
+    pub partition: u32,
+    /// `(stream, partition, next offset)`: everything before is done with, or in the state.
     pub positions: Vec<(Stream, u32, u64)>,
+    /// Like `positions`, for a reader that has not the derived state: everything before is done
+    /// with. What is missing here is as in `positions`.
+    pub resume: Vec<(Stream, u32, u64)>,
     /// Changes of derived state.
     pub state: Vec<StateChange>,
     /// Records that come out of the work: on the embedded log in the same write, elsewhere
     /// written first and made idempotent by their key.
     pub appends: Vec<(Stream, NewRecord)>,
+}
+
+/// A change of what a consumer reads: partition p of each of its streams goes together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ownership {
+    /// The partition is this consumer's from now on.
+    Gained {
+        /// Its number.
+        partition: u32,
+        /// Its derived state where this process was the last to commit it; `None` where another
+        /// was, or nobody: reading goes on from `Commit::resume`, and state is built from the log.
+        state: Option<BTreeMap<String, Vec<u8>>>,
+    },
+    /// The partition goes to somebody else: nothing more is polled of it; finish or drop its work,
+    /// commit, and call [`EventConsumer::release`]. It goes anyway after the time of the log.
+    Leaving {
+        /// Its number.
+        partition: u32,
+    },
+    /// The partition is somebody else's already; commits of it are refused.
+    Lost {
+        /// Its number.
+        partition: u32,
+    },
 }
 
 /// Why the log failed.
@@ -126,12 +155,17 @@ pub enum LogError {
     /// The request itself is wrong (a record over the size limit, a position in the future).
     #[error("event log refused the request: {0}")]
     Refused(String),
+    /// The partition is another consumer's by now: the work on it is to be dropped.
+    #[error("event log partition has another owner: {0}")]
+    Fenced(String),
 }
 
 /// Durable ordered streams.
 #[async_trait]
 pub trait EventLog: Send + Sync {
-    /// Appends records in order, all or none; durable when it returns. Gives their offsets.
+    /// Appends records in order; durable when it returns. Gives their offsets. On the embedded log
+    /// all or none; elsewhere a failed append may leave some behind, and because their attributes
+    /// name them, writing them again does no harm.
     async fn append(&self, stream: Stream, records: Vec<NewRecord>) -> Result<Vec<u64>, LogError>;
 
     /// Opens a named consumer of some streams at its committed positions (the start, if none).
@@ -141,22 +175,60 @@ pub trait EventLog: Send + Sync {
         streams: &[Stream],
     ) -> Result<Box<dyn EventConsumer>, LogError>;
 
+    /// Opens a consumer that reads every partition by itself, whoever else reads: at its committed
+    /// positions, else at the newest `newest` records of each partition (`None`: all).
+    async fn follower(
+        &self,
+        name: &str,
+        streams: &[Stream],
+        newest: Option<u64>,
+    ) -> Result<Box<dyn EventConsumer>, LogError> {
+        // With one partition and one process there is nobody to share with.
+        let _ = newest;
+        self.consumer(name, streams).await
+    }
+
+    /// At most `newest` of the last records of one partition, oldest first.
+    async fn tail(
+        &self,
+        stream: Stream,
+        partition: u32,
+        newest: u64,
+    ) -> Result<Vec<Record>, LogError>;
+
     /// The next offset of each partition of a stream.
     async fn ends(&self, stream: Stream) -> Result<Vec<u64>, LogError>;
+
+    /// The partition that records of `key` are appended to.
+    fn partition_of(&self, stream: Stream, key: &str) -> u32;
 }
 
 /// One reader of the log. Dropping it gives its partitions back.
 #[async_trait]
 pub trait EventConsumer: Send {
     /// Up to `max` records after those already polled; waits up to `wait` for the first.
-    /// Order holds within a stream and partition. Empty when nothing came.
+    /// Order holds within a stream and partition. Empty when nothing came, or when ownership
+    /// changed: take [`EventConsumer::changes`] after each poll, before its records.
     async fn poll(&mut self, max: usize, wait: Duration) -> Result<Vec<Record>, LogError>;
 
     /// Makes progress durable. A commit may name a position before what was polled (work still
     /// held in memory is read again after a restart), never after it.
     async fn commit(&mut self, commit: Commit) -> Result<(), LogError>;
 
-    /// The derived state as last committed, by key.
+    /// Whether everything that was there at the opening has been polled: then an empty poll means
+    /// that there is no more.
+    fn is_at_end(&self) -> bool {
+        true
+    }
+
+    /// Changes of ownership since the last call, in order. The first call after opening gives
+    /// what is owned from the start, if anything is.
+    fn changes(&mut self) -> Vec<Ownership>;
+
+    /// The work on a partition that is [`Ownership::Leaving`] is over and committed.
+    async fn release(&mut self, partition: u32) -> Result<(), LogError>;
+
+    /// The derived state as last committed, by key, of all that is owned.
     async fn state(&mut self) -> Result<BTreeMap<String, Vec<u8>>, LogError>;
 
     /// Returns to the committed positions, as after a restart.

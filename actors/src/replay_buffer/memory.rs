@@ -6,7 +6,7 @@
 use super::{Config, Observed};
 use crate::ports::{Batch, Commit, Record, Stream};
 use crate::replay::{Bounds, Dropped, Inserted, ReplayBuffer};
-use crate::tail::{Origin, Watermarks};
+use crate::tail::{self, Origin, Watermarks};
 use crate::telemetry;
 use crate::types::{
     DecisionId, Episode, Outcome, PolicyVersion, Reward, RewardRecord, Sample, Verdict,
@@ -79,9 +79,10 @@ impl Memory {
         }
     }
 
-    /// Takes in what one poll gave; nothing means that the log is read to its end.
-    pub(super) fn take_in(&mut self, records: &[Record], serving: PolicyVersion) {
-        self.counters.is_caught_up |= records.is_empty();
+    /// Takes in what one poll gave; nothing means that the log is read to its end, if that is
+    /// current.
+    pub(super) fn take_in(&mut self, records: &[Record], is_current: bool, serving: PolicyVersion) {
+        self.counters.is_caught_up |= records.is_empty() && is_current;
         self.expire(serving);
         for record in records {
             self.absorb(record, serving);
@@ -124,11 +125,11 @@ impl Memory {
     fn absorb(&mut self, record: &Record, serving: PolicyVersion) {
         let origin = self.watermarks.hold(record);
         let unneeded = match record.stream {
-            Stream::Rewards => match serde_json::from_slice(&record.payload) {
+            Stream::Rewards => match tail::parse(record) {
                 Ok(reward) => self.reward(reward, origin),
                 Err(_) => self.broken(origin),
             },
-            _ => match serde_json::from_slice(&record.payload) {
+            _ => match tail::parse(record) {
                 Ok(episode) => self.episode(episode, origin),
                 Err(_) => self.broken(origin),
             },

@@ -100,6 +100,7 @@ fn learning(core: &Arc<Core>) -> [Child; 2] {
     let buffer = replay_buffer::Args {
         log: Arc::clone(&ports.log),
         serving: core.serving.subscribe(),
+        node: config.node.clone(),
         seed: Some(core.seed),
         config: config.replay_buffer.clone(),
     };

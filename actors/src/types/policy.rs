@@ -78,9 +78,32 @@ pub struct PolicyRecord {
     pub uri: String,
     /// Its state from now on.
     pub state: PolicyState,
+    /// For a champion: the champion whose place it takes, as its writer saw it. A record that was
+    /// outrun by another has no effect, so that of two writers only one goes on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replaces: Option<PolicyVersion>,
     /// Why it was accepted or refused: the gate's report.
     #[serde(default)]
     pub reason: String,
     /// When, milliseconds since the Unix epoch.
     pub time_ms: u64,
+}
+
+impl PolicyRecord {
+    /// Whether this record of a champion takes effect after `champion`: the place it takes is
+    /// still that one's, or was never stated.
+    pub fn follows(&self, champion: Option<PolicyVersion>) -> bool {
+        self.replaces.is_none() || champion.is_none() || self.replaces == champion
+    }
+
+    /// The records of champions that took effect, in order; the last is the champion.
+    pub fn champions_of(records: &[Self]) -> Vec<&Self> {
+        let mut champions: Vec<&Self> = Vec::new();
+        for record in records.iter().filter(|record| record.state == PolicyState::Champion) {
+            if record.follows(champions.last().map(|champion| champion.version)) {
+                champions.push(record);
+            }
+        }
+        champions
+    }
 }

@@ -165,6 +165,7 @@ async fn a_commit_is_all_or_nothing(log: &dyn EventLog) {
         positions: vec![(Stream::Episodes, partition, 1)],
         state: vec![put("x", "1"), put("y", "2")],
         appends: vec![(Stream::Rewards, record("a", "reward"))],
+        ..Commit::default()
     };
     consumer.commit(commit).await.unwrap();
     // The position lies in the future, so neither its state nor its record may be seen.
@@ -172,6 +173,7 @@ async fn a_commit_is_all_or_nothing(log: &dyn EventLog) {
         positions: vec![(Stream::Episodes, partition, 99)],
         state: vec![put("x", "changed"), StateChange::Delete { key: "y".to_owned() }],
         appends: vec![(Stream::Rewards, record("a", "must not appear"))],
+        ..Commit::default()
     };
     assert!(consumer.commit(refused).await.is_err());
     let delete = Commit {
@@ -276,6 +278,7 @@ async fn everything_committed_survives_a_restart(make: &impl AsyncFn(&str) -> Ar
         positions: vec![(fourth.stream, fourth.partition, fourth.offset + 1)],
         state: vec![put("held", "4")],
         appends: vec![(Stream::Rewards, record("k", "reward"))],
+        ..Commit::default()
     };
     consumer.commit(commit).await.unwrap();
     drop((consumer, log));

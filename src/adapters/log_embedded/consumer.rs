@@ -3,7 +3,7 @@
 use super::apply::{Owner, Work, taken_over};
 use super::store::{BOUNDS, Ends, POSITIONS, RECORDS, STATE, code_of, index_of};
 use super::{Shared, blocking};
-use actors::ports::{Commit, EventConsumer, LogError, Record, Stream};
+use actors::ports::{Commit, EventConsumer, LogError, Ownership, Record, Stream};
 use async_trait::async_trait;
 use redb::ReadTransaction;
 use std::collections::BTreeMap;
@@ -25,6 +25,8 @@ pub(super) struct Consumer {
     /// The cursor a poll begins with; moves on, so that no stream starves the others.
     first: usize,
     ends: watch::Receiver<Ends>,
+    /// The one partition with its state, until it is told of.
+    gained: Option<Ownership>,
 }
 
 impl Consumer {
@@ -32,12 +34,13 @@ impl Consumer {
         shared: Arc<Shared>,
         owner: Owner,
         streams: &[Stream],
-        positions: Vec<u64>,
+        (positions, state): (Vec<u64>, BTreeMap<String, Vec<u8>>),
     ) -> Self {
         let cursors =
             streams.iter().zip(positions).map(|(&stream, next)| Cursor { stream, next }).collect();
         let ends = shared.ends.subscribe();
-        Self { shared, owner, cursors, first: 0, ends }
+        let gained = Some(Ownership::Gained { partition: 0, state: Some(state) });
+        Self { shared, owner, cursors, first: 0, ends, gained }
     }
 
     fn check_owner(&self) -> Result<(), LogError> {
@@ -106,11 +109,17 @@ impl EventConsumer for Consumer {
         self.shared.write(Work::Commit { owner, commit }).await.map(drop)
     }
 
+    fn changes(&mut self) -> Vec<Ownership> {
+        self.gained.take().into_iter().collect()
+    }
+
+    async fn release(&mut self, _partition: u32) -> Result<(), LogError> {
+        Ok(())
+    }
+
     async fn state(&mut self) -> Result<BTreeMap<String, Vec<u8>>, LogError> {
         self.check_owner()?;
-        let shared = Arc::clone(&self.shared);
-        let name = self.owner.name.clone();
-        blocking(move || shared.store.read(|transaction| read_state(transaction, &name))).await
+        state_of(&self.shared, &self.owner.name).await
     }
 
     async fn rewind(&mut self) -> Result<(), LogError> {
@@ -135,6 +144,31 @@ impl EventConsumer for Consumer {
         .await?;
         Ok(())
     }
+}
+
+/// The derived state of a consumer name.
+pub(super) async fn state_of(
+    shared: &Arc<Shared>,
+    name: &str,
+) -> Result<BTreeMap<String, Vec<u8>>, LogError> {
+    let (shared, name) = (Arc::clone(shared), name.to_owned());
+    blocking(move || shared.store.read(|transaction| read_state(transaction, &name))).await
+}
+
+/// The last `newest` records of a stream.
+pub(super) async fn tail_of(
+    shared: &Arc<Shared>,
+    stream: Stream,
+    newest: u64,
+) -> Result<Vec<Record>, LogError> {
+    let end = shared.ends.borrow()[index_of(stream)];
+    let cursor = [Cursor { stream, next: end.saturating_sub(newest) }];
+    let max = usize::try_from(newest).unwrap_or(usize::MAX);
+    let shared = Arc::clone(shared);
+    blocking(move || {
+        shared.store.read(|transaction| read_records(transaction, &cursor, max, usize::MAX))
+    })
+    .await
 }
 
 fn read_records(

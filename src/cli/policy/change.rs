@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 /// again takes those after its first time back: they were rolled back.
 pub(super) fn champions(records: &[PolicyRecord]) -> Vec<PolicyVersion> {
     let mut line: Vec<PolicyVersion> = Vec::new();
-    for record in records.iter().filter(|record| record.state == PolicyState::Champion) {
+    for record in PolicyRecord::champions_of(records) {
         if record.version == PolicyVersion(0) {
             // The untrained policy comes before every other.
             line.clear();
@@ -125,6 +125,8 @@ fn record(
         digest: snapshot.digest.clone(),
         uri: uri.to_owned(),
         state,
+        // An operator's word holds whatever a learner did meanwhile.
+        replaces: None,
         reason: reason.to_owned(),
         time_ms,
     };

@@ -4,7 +4,7 @@ use crate::gateway::{Server, json};
 use crate::tiny::{passages, until};
 use actors::clock::Clock;
 use actors::fakes::{MemoryLog, World};
-use actors::ports::{EventConsumer, EventLog, LogError, NewRecord, Stream};
+use actors::ports::{EventConsumer, EventLog, LogError, NewRecord, Record, Stream};
 use actors::service::{Ports, Service, ServiceConfig, ServiceHandle};
 use async_trait::async_trait;
 use regrade::config::ServerConfig;
@@ -75,8 +75,21 @@ impl EventLog for Disk {
         self.log.consumer(name, streams).await
     }
 
+    async fn tail(
+        &self,
+        stream: Stream,
+        partition: u32,
+        newest: u64,
+    ) -> Result<Vec<Record>, LogError> {
+        self.log.tail(stream, partition, newest).await
+    }
+
     async fn ends(&self, stream: Stream) -> Result<Vec<u64>, LogError> {
         self.log.ends(stream).await
+    }
+
+    fn partition_of(&self, stream: Stream, key: &str) -> u32 {
+        self.log.partition_of(stream, key)
     }
 }
 

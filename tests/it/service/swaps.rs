@@ -63,6 +63,7 @@ async fn fifty_swaps_under_load_fail_no_request_and_each_answer_names_one_versio
             digest: snapshot.digest.clone(),
             uri: ports.snapshots.put(&snapshot).await.unwrap(),
             state: PolicyState::Champion,
+            replaces: None,
             reason: String::new(),
             time_ms: 0,
         };

@@ -1,0 +1,3 @@
+//! The event log on a real Kafka broker.
+
+mod contract;
