@@ -25,7 +25,7 @@ use rdkafka::{Message as _, Offset, TopicPartitionList};
 use reading::{Context, Reading};
 use records::record_of;
 use sending::{Sender, Transactions, failed};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use topics::{Partitions, away};
@@ -65,7 +65,7 @@ impl KafkaLog {
         let config = Arc::new(config);
         let path = folder.join(LOCAL_FILE);
         let owner = format!("{node}/{:016x}", rand::random::<u64>());
-        let local = blocking(move || Local::open(&path, &owner)).await?;
+        let local = open_local(path, owner, &config).await?;
         if config.create_topics {
             topics::make(&config).await?;
         }
@@ -211,6 +211,25 @@ impl EventLog for KafkaLog {
 impl Shared {
     fn wait(&self) -> Duration {
         Duration::from_millis(u64::from(self.config.request_timeout_ms))
+    }
+}
+
+/// Opens the local file; consumers of an earlier log in this process may take a moment to close.
+async fn open_local(
+    path: PathBuf,
+    owner: String,
+    config: &KafkaLogConfig,
+) -> Result<Local, LogError> {
+    let deadline = tokio::time::Instant::now()
+        + Duration::from_millis(u64::from(config.request_timeout_ms));
+    loop {
+        let (path, owner) = (path.clone(), owner.clone());
+        match blocking(move || Local::open(&path, &owner)).await {
+            Err(LogError::InUse(_)) if tokio::time::Instant::now() < deadline => {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            opened => return opened,
+        }
     }
 }
 
