@@ -3,6 +3,7 @@
 //! Knows the commands and nothing of what they do. Exit codes: 0 done, 1 failure, 64 usage,
 //! 78 configuration.
 
+pub mod audit;
 pub mod check;
 pub mod demo;
 mod error;
@@ -48,6 +49,8 @@ enum Command {
     Policy(policy::Args),
     /// Check configuration files.
     Check(check::Args),
+    /// Balance a log: what came in, what became of it, what is missing.
+    Audit(audit::Args),
 }
 
 /// Runs one command to its end.
@@ -65,6 +68,7 @@ pub async fn run(cli: Cli) -> Result<(), CliError> {
         Command::Evaluate(args) => evaluate::run(args).await,
         Command::Policy(args) => policy::run(args).await,
         Command::Check(args) => check::run(args).await,
+        Command::Audit(args) => audit::run(args).await,
     }
 }
 

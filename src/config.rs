@@ -15,8 +15,8 @@ pub use error::{ConfigError, Place, Problem};
 pub use layers::{ENV_PREFIX, Layers};
 pub use sections::{
     Device, GeneratorConfig, GeneratorKind, IndexConfig, JudgeConfig, JudgeKind, LogConfig,
-    Placement, PolicyConfig, ServerConfig, SnapshotsConfig, TelemetryConfig, TelemetryFormat,
-    Trainable,
+    LogKind, Placement, PolicyConfig, ServerConfig, SnapshotsConfig, TelemetryConfig,
+    TelemetryFormat, Trainable,
 };
 
 use actors::service::ServiceConfig;

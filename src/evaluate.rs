@@ -3,6 +3,7 @@
 //! Every contender answers the same questions from the same candidates with the same generator, so
 //! each difference is paired. Knows ports only; which adapters stand behind them is the caller's.
 
+pub mod audit;
 pub mod interval;
 mod report;
 

@@ -13,8 +13,9 @@ pub use operator::OperatorLog;
 use crate::adapters::index_embedded::EmbeddedIndex;
 use crate::adapters::judge_reference::ReferenceJudge;
 use crate::adapters::log_embedded::EmbeddedLog;
+use crate::adapters::log_kafka::KafkaLog;
 use crate::adapters::snapshots_object::ObjectSnapshots;
-use crate::config::{Config, Device, GeneratorKind, JudgeKind, Placement, Trainable};
+use crate::config::{Config, Device, GeneratorKind, JudgeKind, LogKind, Placement, Trainable};
 use crate::policy::reader::{PairReader, ReaderArgs, ReaderError};
 use crate::policy::serving::{self, EncoderPolicy};
 use crate::recipes::online::OnlineLearner;
@@ -212,19 +213,24 @@ pub async fn index(config: &Config) -> Result<Arc<dyn SearchIndex>, WiringError>
 /// # Errors
 /// The folder cannot be made, or the log is damaged or in use.
 pub async fn log(config: &Config) -> Result<Arc<dyn EventLog>, WiringError> {
-    Ok(Arc::new(embedded_log(config).await?))
+    Ok(match config.log.kind {
+        LogKind::Kafka => {
+            make_folder(&config.log.folder, "log.folder")?;
+            Arc::new(kafka_log(config, &config.log.folder).await?)
+        }
+        LogKind::Memory => Arc::new(EmbeddedLog::in_memory(config.log.limits.clone()).await?),
+        LogKind::Embedded => Arc::new(embedded_log(config).await?),
+    })
 }
 
 async fn embedded_log(config: &Config) -> Result<EmbeddedLog, WiringError> {
-    let limits = config.log.limits.clone();
-    Ok(match config.log.kind {
-        Placement::Memory => EmbeddedLog::in_memory(limits).await?,
-        Placement::Embedded => {
-            let folder = &config.log.folder;
-            make_folder(folder, "log.folder")?;
-            EmbeddedLog::open(&folder.join(LOG_FILE), limits).await?
-        }
-    })
+    let folder = &config.log.folder;
+    make_folder(folder, "log.folder")?;
+    Ok(EmbeddedLog::open(&folder.join(LOG_FILE), config.log.limits.clone()).await?)
+}
+
+async fn kafka_log(config: &Config, folder: &Path) -> Result<KafkaLog, LogError> {
+    KafkaLog::open(folder, &config.service.node, config.log.kafka.clone()).await
 }
 
 /// The policy that a service of this configuration serves before anything is learned.

@@ -13,7 +13,7 @@ use crate::tail::{
     deadletter, record,
 };
 use crate::telemetry;
-use crate::types::{AnswerRecord, Query, SCHEMA_VERSION, Served};
+use crate::types::{AnswerRecord, Query, QueryId, SCHEMA_VERSION, Served};
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -336,7 +336,7 @@ impl State {
                 return self.watermarks.release(origin);
             }
         };
-        let name = name_of(record, &query);
+        let name = name_of(record, &query.id);
         if partition.seen.contains(&name) || !partition.working.insert(name.clone()) {
             self.counters.duplicate += 1;
             telemetry::count(telemetry::INTAKE, "fate", "duplicate");
@@ -391,12 +391,12 @@ impl State {
     }
 }
 
-/// The key under which repeats are dropped: CloudEvents' source and id, else the query's own id,
-/// else the place in the log.
-fn name_of(record: &Record, query: &Query) -> String {
+/// The key under which repeats of a query are dropped: CloudEvents' source and id, else the query's
+/// own id, else the place in the log.
+pub fn name_of(record: &Record, id: &QueryId) -> String {
     match (record.headers.get("ce_source"), record.headers.get("ce_id")) {
         (Some(source), Some(id)) => format!("{source}|{id}"),
-        _ if !query.id.as_str().is_empty() => format!("|{}", query.id),
+        _ if !id.as_str().is_empty() => format!("|{id}"),
         _ => format!("{}/{}", record.partition, record.offset),
     }
 }

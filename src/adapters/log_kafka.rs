@@ -220,8 +220,8 @@ async fn open_local(
     owner: String,
     config: &KafkaLogConfig,
 ) -> Result<Local, LogError> {
-    let deadline = tokio::time::Instant::now()
-        + Duration::from_millis(u64::from(config.request_timeout_ms));
+    let deadline =
+        tokio::time::Instant::now() + Duration::from_millis(u64::from(config.request_timeout_ms));
     loop {
         let (path, owner) = (path.clone(), owner.clone());
         match blocking(move || Local::open(&path, &owner)).await {

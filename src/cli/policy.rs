@@ -8,7 +8,7 @@ mod diff;
 
 use super::settings::ConfigArgs;
 use super::{CliError, say};
-use crate::config::{Config, Placement};
+use crate::config::{Config, LogKind};
 use crate::policy::policy_folder;
 use crate::wiring::{self, OperatorLog, WiringError};
 use actors::ports::{LogError, SnapshotStore, Stream};
@@ -197,7 +197,7 @@ fn write_new(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
 
 /// What the log says of policies, oldest first; empty where a running service has the log.
 async fn history(config: &Config) -> Result<Vec<PolicyRecord>, CliError> {
-    if config.log.kind == Placement::Memory {
+    if config.log.kind == LogKind::Memory {
         return Ok(Vec::new());
     }
     match OperatorLog::open(config).await {

@@ -6,7 +6,7 @@
 use super::error::Problem;
 use super::layers::{Table, find};
 use super::source::Origins;
-use super::{Config, Device, Placement};
+use super::{Config, Device, LogKind, Placement};
 use crate::rewards::BlendError;
 use tracing_subscriber::EnvFilter;
 
@@ -92,10 +92,26 @@ impl Check<'_> {
         } else {
             self.filled("index.folder", &config.index.folder.to_string_lossy());
         }
-        if config.log.kind == Placement::Memory {
+        self.log(config);
+    }
+
+    fn log(&mut self, config: &Config) {
+        let kind = config.log.kind;
+        if kind == LogKind::Memory {
             self.idle("log.folder", "`log.kind = \"memory\"` keeps nothing on disk");
         } else {
             self.filled("log.folder", &config.log.folder.to_string_lossy());
+        }
+        if kind != LogKind::Kafka {
+            return self.idle("log.kafka", "`log.kind` is not \"kafka\"");
+        }
+        self.idle("log.limits", "with `log.kind = \"kafka\"` the topics have limits of their own");
+        self.idle("service.seed", "processes that share a log would draw the same ids");
+        if let Err(sentence) = config.log.kafka.validate() {
+            let (field, message) = sentence.split_once(": ").unwrap_or(("", &sentence));
+            let key = format!("log.kafka.{field}");
+            let remedy = format!("change `{key}`, or leave it out for the default");
+            self.require(false, &[&key], message, &remedy);
         }
     }
 

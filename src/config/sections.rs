@@ -5,6 +5,7 @@
 use crate::adapters::generator_reader::ReaderGeneratorConfig;
 use crate::adapters::index_embedded::EmbeddedIndexConfig;
 use crate::adapters::log_embedded::EmbeddedLogConfig;
+use crate::adapters::log_kafka::KafkaLogConfig;
 use crate::policy::reader::ReaderArgs;
 use crate::rewards::Blend;
 use serde::{Deserialize, Serialize};
@@ -76,24 +77,41 @@ impl Default for IndexConfig {
     }
 }
 
+/// Which event log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogKind {
+    /// In a folder, durable, for one process.
+    #[default]
+    Embedded,
+    /// In memory, gone with the process.
+    Memory,
+    /// On Kafka, shared by many processes.
+    Kafka,
+}
+
 /// `[log]`: where events are kept.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct LogConfig {
     /// Which log.
-    pub kind: Placement,
-    /// Folder of the embedded log; `memory` has none.
+    pub kind: LogKind,
+    /// Folder of the embedded log; with Kafka of what this process keeps beside it, which no other
+    /// process may share; `memory` has none.
     pub folder: PathBuf,
-    /// Sizes, retention and start-up checks of either kind.
+    /// Sizes, retention and start-up checks of the embedded log and of that in memory.
     pub limits: EmbeddedLogConfig,
+    /// Brokers, topics and delivery.
+    pub kafka: KafkaLogConfig,
 }
 
 impl Default for LogConfig {
     fn default() -> Self {
         Self {
-            kind: Placement::Embedded,
+            kind: LogKind::Embedded,
             folder: ".regrade/log".into(),
             limits: EmbeddedLogConfig::default(),
+            kafka: KafkaLogConfig::default(),
         }
     }
 }

@@ -3,53 +3,72 @@
 
 use super::WiringError;
 use crate::adapters::log_embedded::EmbeddedLog;
-use crate::config::Config;
+use crate::config::{Config, LogKind};
 use actors::ports::{EventLog, LogError, NewRecord, Record, Stream};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Name of the consumer while a stream is read.
 const CONSUMER: &str = "policy-cli";
+/// Longest wait for a page; an embedded log answers at once.
+const WAIT: Duration = Duration::from_millis(20);
 /// Records read in one go.
 const PAGE: usize = 1_000;
 
-/// The log of a configuration, owned by this process as long as it lives.
+/// The log of a configuration. An embedded one is owned by this process as long as this lives; one on
+/// Kafka is shared with the services on it.
 pub struct OperatorLog {
-    log: EmbeddedLog,
+    log: Arc<dyn EventLog>,
+    embedded: Option<EmbeddedLog>,
+    /// Where a reader of Kafka keeps the positions that it does not need afterwards.
+    _folder: Option<tempfile::TempDir>,
 }
 
 impl OperatorLog {
     /// Opens the log.
     ///
     /// # Errors
-    /// The log cannot be opened; [`LogError::InUse`] where a service has it.
+    /// The log cannot be opened; [`LogError::InUse`] where a service has an embedded one.
     pub async fn open(config: &Config) -> Result<Self, WiringError> {
-        Ok(Self { log: super::embedded_log(config).await? })
+        if config.log.kind == LogKind::Kafka {
+            let folder = tempfile::tempdir().map_err(|source| WiringError::Folder {
+                folder: std::env::temp_dir(),
+                key: "TMPDIR",
+                source,
+            })?;
+            let log = Arc::new(super::kafka_log(config, folder.path()).await?);
+            return Ok(Self { log, embedded: None, _folder: Some(folder) });
+        }
+        let log = super::embedded_log(config).await?;
+        Ok(Self { log: Arc::new(log.clone()), embedded: Some(log), _folder: None })
     }
 
-    /// Everything a stream holds, oldest first.
+    /// Everything a stream holds, oldest first within a partition.
     ///
     /// # Errors
     /// The log cannot be read.
     pub async fn read(&self, stream: Stream) -> Result<Vec<Record>, LogError> {
         let records = self.read_to_end(stream).await;
-        // A consumer that stays registered holds back retention for ever.
-        self.log.forget(CONSUMER).await?;
+        if let Some(log) = &self.embedded {
+            // A consumer that stays registered holds back retention for ever.
+            log.forget(CONSUMER).await?;
+        }
         records
     }
 
     async fn read_to_end(&self, stream: Stream) -> Result<Vec<Record>, LogError> {
-        let mut consumer = self.log.consumer(CONSUMER, &[stream]).await?;
+        let mut consumer = self.log.follower(CONSUMER, &[stream], None).await?;
         let mut records = Vec::new();
         loop {
-            let page = consumer.poll(PAGE, Duration::ZERO).await?;
-            if page.is_empty() {
+            let page = consumer.poll(PAGE, WAIT).await?;
+            if page.is_empty() && consumer.is_at_end() {
                 return Ok(records);
             }
             records.extend(page);
         }
     }
 
-    /// Appends records, all or none; durable when it returns.
+    /// Appends records; durable when it returns.
     ///
     /// # Errors
     /// The log cannot be written.

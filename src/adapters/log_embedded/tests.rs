@@ -98,7 +98,7 @@ impl Disk {
 
     async fn log(&self) -> EmbeddedLog {
         let disk = self.clone();
-        let settings = store::Settings::of(&config());
+        let settings = Settings::new(config().cache_bytes, config().verify_on_open);
         let open = move || settings.builder().create_with_backend(disk.clone());
         EmbeddedLog::open_with("disk".to_owned(), Box::new(open), config()).await.unwrap()
     }

@@ -3,7 +3,7 @@
 
 use super::{get, records, store};
 use crate::cli::CliError;
-use crate::config::{Config, Placement};
+use crate::config::{Config, LogKind};
 use crate::policy::serving;
 use crate::wiring::{self, OperatorLog, WiringError};
 use actors::clock::Clock;
@@ -66,7 +66,7 @@ pub(super) async fn rollback(config: &Config) -> Result<Value, CliError> {
 }
 
 async fn open(config: &Config, doing: &str) -> Result<OperatorLog, CliError> {
-    if config.log.kind == Placement::Memory {
+    if config.log.kind == LogKind::Memory {
         return Err(CliError::Usage(
             "`log.kind = \"memory\"` has no champion to move; give the --config of the service"
                 .to_owned(),

@@ -1,33 +1,21 @@
 //! The contract of the event log, held against a real broker.
 
+use super::{config, namespace, open};
 use crate::services::kafka;
 use actors::ports::EventLog;
 use regrade::adapters::contract::check_event_log;
-use regrade::adapters::log_kafka::{KafkaLog, KafkaLogConfig};
+use regrade::adapters::log_kafka::KafkaLogConfig;
 use std::sync::Arc;
-
-/// One partition, as the suite counts offsets; short waits, as the broker is near.
-fn config(bootstrap: &str, namespace: String) -> KafkaLogConfig {
-    KafkaLogConfig {
-        bootstrap: bootstrap.to_owned(),
-        namespace,
-        partitions: 1,
-        session_timeout_ms: 6_000,
-        leave_wait_ms: 2_000,
-        ..KafkaLogConfig::default()
-    }
-}
 
 async fn keeps_the_contract(name: &str, transactions: bool) {
     let Some(bootstrap) = kafka() else { return };
     let folder = tempfile::tempdir().unwrap();
-    let run = format!("{name}-{}", std::process::id());
+    // One partition, as the suite counts offsets.
+    let run = namespace(name);
     check_event_log(async |log| {
-        let folder = folder.path().join(log);
-        std::fs::create_dir_all(&folder).unwrap();
-        let config = config(bootstrap, format!("{run}-{log}"));
+        let config = config(bootstrap, &format!("{run}-{log}"), 1);
         let config = KafkaLogConfig { transactions, ..config };
-        Arc::new(KafkaLog::open(&folder, "node", config).await.unwrap()) as Arc<dyn EventLog>
+        Arc::new(open(&folder.path().join(log), config).await) as Arc<dyn EventLog>
     })
     .await;
 }
