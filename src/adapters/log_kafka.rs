@@ -28,7 +28,7 @@ use sending::{Sender, Transactions, failed};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use topics::{Partitions, away};
+use topics::{Partitions, away, watermarks};
 
 /// The local file of a process in its folder.
 const LOCAL_FILE: &str = "kafka-consumers.redb";
@@ -161,7 +161,7 @@ impl EventLog for KafkaLog {
             let starts = starts_alone(&at, &asking, &partitions, newest)?;
             let mut list = TopicPartitionList::new();
             for ((stream, partition), offset) in &starts {
-                let offset = Offset::Offset(i64::try_from(*offset).unwrap_or(i64::MAX));
+                let offset = Offset::Offset(signed(*offset));
                 let topic = at.config.topic(*stream);
                 list.add_partition_offset(&topic, partition.cast_signed(), offset)
                     .map_err(|error| LogError::Refused(error.to_string()))?;
@@ -186,16 +186,12 @@ impl EventLog for KafkaLog {
     async fn ends(&self, stream: Stream) -> Result<Vec<u64>, LogError> {
         let shared = Arc::clone(&self.shared);
         blocking(move || {
-            let wait = shared.wait();
             let topic = shared.config.topic(stream);
             let count = shared.partitions.get(&stream).copied().unwrap_or(0);
             (0..count)
                 .map(|partition| {
-                    shared
-                        .asking
-                        .fetch_watermarks(&topic, partition.cast_signed(), wait)
-                        .map(|(_, high)| high.unsigned_abs())
-                        .map_err(|error| away(&shared.config, &error))
+                    watermarks(&shared.config, &shared.asking, &topic, partition)
+                        .map(|(_, high)| high)
                 })
                 .collect()
         })
@@ -243,14 +239,12 @@ fn read_tail(
     let (config, wait) = (&shared.config, shared.wait());
     let topic = config.topic(stream);
     let number = partition.cast_signed();
-    let (low, high) = shared
-        .asking
-        .fetch_watermarks(&topic, number, wait)
-        .map_err(|error| away(config, &error))?;
-    let from = high.saturating_sub_unsigned(newest).max(low);
+    let (low, high) = watermarks(config, &shared.asking, &topic, partition)?;
+    let from = high.saturating_sub(newest).max(low);
     if from >= high {
         return Ok(Vec::new());
     }
+    let (from, high) = (signed(from), signed(high));
     let client: BaseConsumer = config
         .consumer("tail")
         .map_err(LogError::Refused)?
@@ -282,6 +276,11 @@ fn read_tail(
         "kafka at `{}` gave nothing of {topic}/{partition} for {} ms",
         config.bootstrap, config.request_timeout_ms
     )))
+}
+
+/// An offset as librdkafka has it.
+fn signed(offset: u64) -> i64 {
+    i64::try_from(offset).unwrap_or(i64::MAX)
 }
 
 /// Sends records in order and waits until each is acknowledged; gives their offsets.

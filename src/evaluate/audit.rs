@@ -5,7 +5,7 @@
 
 use actors::intake;
 use actors::ports::{Record, Stream};
-use actors::types::{AnswerRecord, Episode, Feedback, Outcome, QueryId, RewardRecord, Verdict};
+use actors::types::{AnswerRecord, Episode, Outcome, QueryId, RewardRecord, Verdict};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -90,8 +90,13 @@ impl Ledger {
             Stream::Answers => self.answer(record),
             Stream::Episodes => self.episode(record),
             Stream::Feedback => {
-                if let Ok(feedback) = serde_json::from_slice::<Feedback>(&record.payload) {
-                    let known = self.feedback.insert(feedback.id, feedback.decision_id.0);
+                #[derive(Deserialize)]
+                struct Named {
+                    id: String,
+                    decision_id: String,
+                }
+                if let Ok(feedback) = serde_json::from_slice::<Named>(&record.payload) {
+                    let known = self.feedback.insert(feedback.id, feedback.decision_id);
                     // What was sent on to the partition of its decision is the same feedback.
                     let is_sent_on = record.headers.contains_key("regrade_forwarded");
                     self.repeats.feedback += u64::from(known.is_some() && !is_sent_on);

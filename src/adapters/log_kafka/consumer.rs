@@ -4,14 +4,16 @@
 //! (which refuses a process that was declared dead), its positions and state to the local file. A
 //! repeated commit goes on at the stage that failed.
 
+use super::config::KafkaLogConfig;
 use super::local::Local;
 use super::reading::{Context, Place, Reading};
 use super::sending::{Sender, Transactions};
-use super::topics::away;
+use super::topics::{away, watermarks};
 use super::{blocking, send_all};
 use actors::ports::{Commit, EventConsumer, LogError, Ownership, Record, Stream};
 use async_trait::async_trait;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{Offset, TopicPartitionList};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
@@ -130,7 +132,7 @@ impl Consumer {
         let list = self.offsets(&offsets)?;
         let config = Arc::clone(&self.reading.config);
         blocking(move || {
-            client.commit(&list, CommitMode::Sync).map_err(|error| away(&config, &error))
+            client.commit(&list, CommitMode::Sync).map_err(|error| not_committed(&config, &error))
         })
         .await?;
         self.confirmed = Some(Instant::now());
@@ -342,6 +344,19 @@ impl Drop for Consumer {
     }
 }
 
+/// Offsets that the group did not take. Whether the partition is still ours the next rebalance says;
+/// until then another try may succeed.
+fn not_committed(config: &KafkaLogConfig, error: &KafkaError) -> LogError {
+    match error.rdkafka_error_code() {
+        Some(
+            RDKafkaErrorCode::IllegalGeneration
+            | RDKafkaErrorCode::UnknownMemberId
+            | RDKafkaErrorCode::RebalanceInProgress,
+        ) => LogError::Unavailable("the group is sharing out its partitions anew".to_owned()),
+        _ => away(config, error),
+    }
+}
+
 /// Positions of streams that nobody shares, by what was committed here, else by the newest.
 pub(super) fn starts_alone(
     reading: &Reading,
@@ -349,15 +364,11 @@ pub(super) fn starts_alone(
     partitions: &BTreeMap<Stream, u32>,
     newest: Option<u64>,
 ) -> Result<BTreeMap<Place, u64>, LogError> {
-    let wait = Duration::from_millis(u64::from(reading.config.request_timeout_ms));
     let mut starts = BTreeMap::new();
     for stream in &reading.streams {
         let topic = reading.config.topic(*stream);
         for partition in 0..partitions.get(stream).copied().unwrap_or(0) {
-            let (low, high) = client
-                .fetch_watermarks(&topic, partition.cast_signed(), wait)
-                .map_err(|error| away(&reading.config, &error))?;
-            let (low, high) = (low.unsigned_abs(), high.unsigned_abs());
+            let (low, high) = watermarks(&reading.config, client, &topic, partition)?;
             let committed = reading.local.position(&reading.name, *stream, partition)?;
             let from = newest.map_or(low, |newest| high.saturating_sub(newest));
             starts.insert((*stream, partition), committed.unwrap_or(from).clamp(low, high));

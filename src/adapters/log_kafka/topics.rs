@@ -6,10 +6,13 @@ use super::config::KafkaLogConfig;
 use actors::ports::{LogError, Stream};
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
-use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
 use rdkafka::error::RDKafkaErrorCode;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
+
+/// Pause before brokers are asked again.
+const RETRY: Duration = Duration::from_millis(50);
 
 /// Partitions of each stream's topic.
 pub(super) type Partitions = BTreeMap<Stream, u32>;
@@ -82,7 +85,7 @@ pub(super) fn check(
                 config.bootstrap
             )));
         }
-        std::thread::sleep(Duration::from_millis(50));
+        std::thread::sleep(RETRY);
     };
     let counts = TOGETHER.map(|stream| partitions.get(&stream).copied().unwrap_or(0));
     if counts.iter().any(|count| *count != counts[0]) {
@@ -129,6 +132,37 @@ fn partitions(
         partitions.insert(stream, count);
     }
     Ok(Ok(partitions))
+}
+
+/// The first offset a partition keeps and the next it gives; asked again while a new or moved
+/// partition finds its leader. Blocking.
+pub(super) fn watermarks<C: ConsumerContext>(
+    config: &KafkaLogConfig,
+    client: &BaseConsumer<C>,
+    topic: &str,
+    partition: u32,
+) -> Result<(u64, u64), LogError> {
+    let wait = Duration::from_millis(u64::from(config.request_timeout_ms));
+    let deadline = Instant::now() + wait;
+    loop {
+        let error = match client.fetch_watermarks(topic, partition.cast_signed(), wait) {
+            Ok((low, high)) => return Ok((low.unsigned_abs(), high.unsigned_abs())),
+            Err(error) => error,
+        };
+        let is_passing = matches!(
+            error.rdkafka_error_code(),
+            Some(
+                RDKafkaErrorCode::NotLeaderForPartition
+                    | RDKafkaErrorCode::LeaderNotAvailable
+                    | RDKafkaErrorCode::UnknownPartition
+                    | RDKafkaErrorCode::UnknownTopicOrPartition
+            )
+        );
+        if !is_passing || Instant::now() >= deadline {
+            return Err(away(config, &error));
+        }
+        std::thread::sleep(RETRY);
+    }
 }
 
 /// The brokers do not answer.
