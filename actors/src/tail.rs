@@ -8,7 +8,7 @@ use crate::ports::{
     Commit, EventConsumer, EventLog, LogError, NewRecord, Ownership, Record, Stream,
 };
 use crate::telemetry;
-use ractor::{ActorRef, Message};
+use ractor::{ActorCell, ActorRef, Message};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -116,6 +116,8 @@ pub(crate) fn read<M: Message>(
 ) -> Task {
     let actor = actor.clone();
     Task::spawn(async move {
+        // An actor without its reader would wait for ever; its next life has a new one.
+        let _watch = Watch(actor.get_cell());
         let mut reader = Reader { consumer: source.open().await, source, failures: 0 };
         let mut next = Next::default();
         loop {
@@ -130,6 +132,17 @@ pub(crate) fn read<M: Message>(
             };
         }
     })
+}
+
+/// Takes an actor down when its reader panics.
+struct Watch(ActorCell);
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.kill();
+        }
+    }
 }
 
 impl Source {

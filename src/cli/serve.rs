@@ -118,7 +118,9 @@ fn announce(listener: &TcpListener, config: &Config) -> Result<(), CliError> {
 fn start_logging(telemetry: &TelemetryConfig) -> Result<(), CliError> {
     let lines = tracing_subscriber::fmt()
         .with_env_filter(tracing_subscriber::EnvFilter::new(&telemetry.filter))
-        .with_writer(std::io::stderr);
+        .with_writer(std::io::stderr)
+        // Complaining of a stderr that cannot be written (a full disk) would be a panic.
+        .log_internal_errors(false);
     let started = match telemetry.format {
         TelemetryFormat::Text => lines.try_init(),
         TelemetryFormat::Json => lines.json().try_init(),

@@ -43,6 +43,22 @@ async fn survives(child: &'static str) {
     assert!(matches!(outcome, UpdateOutcome::Promoted { .. }), "{outcome:?}");
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_log_that_panics_in_a_reader_costs_its_actor_a_life_and_nothing_else() {
+    let world = world().await;
+    let service = start(&world, config()).await;
+    ask(&service, 1).await;
+    until_judged(&service, 1).await;
+    world.log.commits.panic_next(1);
+    for n in 2..6 {
+        ask(&service, n).await;
+    }
+    until_judged(&service, 5).await;
+    let observed = assert_laws(&world, &service).await;
+    let restarts: u64 = observed.children.iter().map(|status| status.restarts).sum();
+    assert_eq!(restarts, 1, "{:?}", observed.children);
+}
+
 macro_rules! survives {
     ($($name:ident: $child:literal;)*) => {
         $(#[tokio::test(start_paused = true)]
