@@ -48,6 +48,7 @@ metrics_table! {
     LEARNER_KL = "regrade_learner_kl_nats", Gauge, "k3 estimate of KL to the reference, last update.";
     LEARNER_CLIP = "regrade_learner_clip_fraction", Gauge, "Share of clipped ratios, last update.";
     UPDATE_SECONDS = "regrade_learner_update_duration_seconds", Histogram, "Duration of one update with its examination.";
+    SNAPSHOTS_REMOVED = "regrade_snapshots_removed_total", Counter, "Old snapshots by what came of removing them (removed, failed).";
     LOG_FAILURES = "regrade_log_failures_total", Counter, "Log operations that failed, by actor.";
     DEADLETTERS = "regrade_deadletter_records_total", Counter, "Records that could not be read, by actor.";
     INTAKE = "regrade_intake_queries_total", Counter, "Queries from the log, by fate (answered, failed, duplicate, broken).";

@@ -3,9 +3,11 @@
 
 mod configs;
 mod contracts;
+mod deploy;
 mod gateway;
 mod parity;
 mod service;
 mod services;
+mod snapshots;
 mod tidy;
 mod tiny;

@@ -16,7 +16,10 @@ use std::process::{Command, Stdio};
 /// Says that a test is skipped for want of `name`; fails it where skipping is not allowed.
 pub(crate) fn require_or_skip(name: &str, reason: &str) {
     let required = std::env::var("REGRADE_REQUIRE_SERVICES").is_ok_and(|value| value == "1");
-    assert!(!required, "{name} is required (REGRADE_REQUIRE_SERVICES=1) but cannot be had: {reason}");
+    assert!(
+        !required,
+        "{name} is required (REGRADE_REQUIRE_SERVICES=1) but cannot be had: {reason}"
+    );
     println!("skipped: {name} cannot be had: {reason}");
 }
 
