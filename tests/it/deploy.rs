@@ -6,10 +6,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Metrics of adapters, by the name they export; those of actors and gateway are taken from there.
-const ADAPTER_METRICS: [&str; 4] = [
+const ADAPTER_METRICS: [&str; 8] = [
     "regrade_breaker_state",
     "regrade_judge_oldest_pending_seconds",
-    "regrade_kafka_lag_records",
+    "regrade_learner_leading",
+    "regrade_log_lag_records",
+    "regrade_log_ownership_changes_total",
+    "regrade_log_partitions",
+    "regrade_log_pauses_total",
     "regrade_remote_requests_total",
 ];
 
