@@ -1,8 +1,10 @@
 """Names that one part of a deployment uses and another must have: what schemas do not check.
 
-usage: references.py COMPOSE_FILE MANIFEST...
+usage: references.py COMPOSE_FILE MANIFEST...   (in the folder deploy)
 """
 
+import pathlib
+import re
 import sys
 
 import yaml
@@ -69,6 +71,26 @@ def check_kubernetes(paths):
             expect(named["Deployment"], spec["scaleTargetRef"]["name"], where)
 
 
+def check_image():
+    """What the sources include must be copied into the image, and let through by .dockerignore."""
+    root = pathlib.Path("..").resolve()
+    copies = re.findall(r"^COPY (?!--from)(.+) \S+$", pathlib.Path("Dockerfile").read_text(), re.M)
+    copied = {name.rstrip("/") for line in copies for name in line.split()}
+    ignore = (root / ".dockerignore").read_text().split("\n")
+    let_through = {line[1:] for line in ignore if line.startswith("!")}
+    kept_out = {line for line in ignore if line and line[0] not in "#!*"}
+    below = lambda name, folders: any(name == f or name.startswith(f + "/") for f in folders)
+    for name in copied:
+        if not below(name, let_through) or below(name, kept_out):
+            problems.append(f"Dockerfile copies {name}, which .dockerignore keeps out")
+    for source in [*root.glob("src/**/*.rs"), *root.glob("actors/src/**/*.rs")]:
+        for included in re.findall(r'include_(?:str|bytes)!\(\s*"([^"]+)"', source.read_text()):
+            name = str((source.parent / included).resolve().relative_to(root))
+            if not below(name, copied):
+                problems.append(f"{source.relative_to(root)} includes {name}, which Dockerfile does not copy")
+
+
+check_image()
 check_compose(sys.argv[1])
 check_kubernetes(sys.argv[2:])
 if problems:

@@ -106,7 +106,7 @@ if have_python; then
   plain=(kubernetes/config.yaml kubernetes/serve.yaml kubernetes/judge.yaml kubernetes/learn.yaml kubernetes/network.yaml)
   check "kubernetes/ against the schemas of $kubernetes_version" \
     "${python%/python}/kubernetes-validate" --strict --quiet -k "$kubernetes_version" "${plain[@]}"
-  check "references within kubernetes/ and compose.yaml" "$python" references.py "$filled" kubernetes/*.yaml
+  check "references within Dockerfile, compose.yaml and kubernetes/" "$python" references.py "$filled" kubernetes/*.yaml
   "$python" - grafana/dashboards/regrade.json >"$dashboard_rules" <<'PY'
 import json, sys
 board = json.load(open(sys.argv[1]))
