@@ -14,8 +14,8 @@ use crate::adapters::index_embedded::EmbeddedIndex;
 use crate::adapters::judge_reference::ReferenceJudge;
 use crate::adapters::log_embedded::EmbeddedLog;
 use crate::adapters::log_kafka::KafkaLog;
-use crate::adapters::snapshots_object::ObjectSnapshots;
 use crate::config::{Config, Device, GeneratorKind, JudgeKind, LogKind, Placement, Trainable};
+use crate::adapters::snapshots_object::{self, ObjectSnapshots};
 use crate::policy::reader::{PairReader, ReaderArgs, ReaderError};
 use crate::policy::serving::{self, EncoderPolicy};
 use crate::recipes::online::OnlineLearner;
@@ -252,7 +252,8 @@ pub fn snapshots(config: &Config) -> Result<Arc<dyn SnapshotStore>, WiringError>
     let store = if url == "memory:" {
         Ok(ObjectSnapshots::in_memory())
     } else if url.contains("://") {
-        ObjectSnapshots::open(url)
+        let (options, limits) = (&config.snapshots.options, &config.snapshots.limits);
+        ObjectSnapshots::open_with(url, options, limits, &snapshots_object::environment())
     } else {
         ObjectSnapshots::in_folder(Path::new(url))
     };

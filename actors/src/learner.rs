@@ -7,6 +7,7 @@
 //! responsive while it trains; whatever goes wrong there is an outcome, and old weights serve on.
 
 mod config;
+mod retention;
 mod update;
 
 use crate::clock::Clock;

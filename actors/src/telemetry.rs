@@ -51,6 +51,7 @@ metrics_table! {
     LEARNER_CLIP = "regrade_learner_clip_fraction", Gauge, "Share of clipped ratios, last update.";
     UPDATE_SECONDS = "regrade_learner_update_duration_seconds", Histogram, "Duration of one update with its examination.";
     LEARNER_LEADS = "regrade_learner_leading", Gauge, "1 on the process that learns, 0 on one that stands by.";
+    SNAPSHOTS_REMOVED = "regrade_snapshots_removed_total", Counter, "Old snapshots by what came of removing them (removed, failed).";
     LOG_FAILURES = "regrade_log_failures_total", Counter, "Log operations that failed, by actor.";
     DEADLETTERS = "regrade_deadletter_records_total", Counter, "Records that could not be read, by actor.";
     INTAKE = "regrade_intake_queries_total", Counter, "Queries from the log, by fate (answered, failed, duplicate, broken, handed_over).";

@@ -176,7 +176,7 @@ try_up() {
     -cp "$libs/*" kafka.Kafka "$state/server.properties" >"$state/broker.log" 2>&1 </dev/null &
   echo "$!" >"$state/pid"
   if await_ready; then
-    [ -z "$with" ] || watch_over "$!"
+    [ -z "$with" ] || watch_over
     echo "127.0.0.1:$p"
     return 0
   fi
@@ -204,14 +204,16 @@ format() {
     { tail -n 20 "$state/format.log" >&2 && die 1 "could not format $state/data; the lines above say why"; }
 }
 
-# Ends the broker and removes its folder when process $with is gone.
+# Ends the broker and removes its folder when process $with is gone; one watcher for a folder, through every
+# restart of its broker.
 watch_over() {
-  local broker="$1"
+  [ ! -f "$state/with" ] || return 0
+  echo "$with" >"$state/with"
   (
     trap '' HUP INT
-    while kill -0 "$with" 2>/dev/null && kill -0 "$broker" 2>/dev/null; do sleep 1; done
-    kill -0 "$with" 2>/dev/null && exit 0
-    running && [ "$(cat "$state/pid")" = "$broker" ] && kill -KILL "$broker"
+    while kill -0 "$with" 2>/dev/null && [ -f "$state/with" ]; do sleep 1; done
+    [ -f "$state/with" ] || exit 0
+    stop KILL || true
     rm -rf "$state"
   ) </dev/null >/dev/null 2>&1 &
 }

@@ -1,9 +1,13 @@
 //! Snapshots in an object store: `ports::SnapshotStore` on the `object_store` crate.
 //!
 //! A version is two objects, `policies/<version>/<digest>.safetensors` and
-//! `policies/<version>/manifest.json`. The manifest is created last, and only if there is none: it
-//! makes the version visible, and of several writers one wins. Knows no model and no file system;
-//! which stores a URL may name depends on the features of `object_store` (a local folder always).
+//! `policies/<version>/manifest.json`. The manifest is created last, after the weights were read back,
+//! and only if there is none: it makes the version visible, and of several writers one wins. Knows no
+//! model; [`place`] knows which stores there are.
+
+mod place;
+
+pub use place::{PlaceError, SnapshotLimits, StoreOptions, check, environment};
 
 use actors::ports::{SnapshotError, SnapshotStore};
 use actors::types::{Digest, PolicySnapshot, PolicyVersion};
@@ -39,22 +43,29 @@ pub struct ObjectSnapshots {
 }
 
 impl ObjectSnapshots {
-    /// Opens the store at `url`: `file:///folder` (made if missing), or what else the build knows.
+    /// Opens the store at `url` as the environment describes it, within the default limits.
+    ///
+    /// # Errors
+    /// A URL that names no store, or a store that cannot be set up.
     pub fn open(url: &str) -> Result<Self, SnapshotError> {
-        let parsed = Url::parse(url).map_err(|error| {
-            unavailable(format!("`{url}` is no URL ({error}); expected for example file:///folder"))
-        })?;
-        if parsed.scheme() == "file" {
-            let folder = parsed.to_file_path().map_err(|()| {
-                unavailable(format!("`{url}` names no local folder; expected file:///folder"))
-            })?;
-            std::fs::create_dir_all(&folder).map_err(|error| {
-                unavailable(format!("cannot make folder `{}`: {error}", folder.display()))
-            })?;
-        }
-        let (store, root) = object_store::parse_url(&parsed)
-            .map_err(|error| unavailable(format!("cannot open `{url}`: {error}")))?;
-        Ok(Self::on(store.into(), root, url))
+        let limits = SnapshotLimits::default();
+        Self::open_with(url, &StoreOptions::default(), &limits, &environment())
+    }
+
+    /// Opens the store at `url`: `options` over `environment` over the store's own defaults. No
+    /// request is made yet.
+    ///
+    /// # Errors
+    /// As [`PlaceError`] says.
+    pub fn open_with(
+        url: &str,
+        options: &StoreOptions,
+        limits: &SnapshotLimits,
+        environment: &[(String, String)],
+    ) -> Result<Self, SnapshotError> {
+        let (store, root) = place::open(url, options, limits, environment)
+            .map_err(|error| unavailable(error.to_string()))?;
+        Ok(Self::on(store, root, url))
     }
 
     /// Opens a local folder, made if missing.
@@ -142,6 +153,13 @@ impl SnapshotStore for ObjectSnapshots {
             .put(&weights, bytes::Bytes::from_owner(Arc::clone(&snapshot.weights)).into())
             .await
             .map_err(|error| unavailable(format!("cannot write `{weights}`: {error}")))?;
+        // Without a manifest these bytes are nobody's: what does not come back as it was sent is
+        // never a version.
+        let stored = self.read(&weights).await?.unwrap_or_default();
+        if PolicySnapshot::digest_of(&stored) != snapshot.digest {
+            let reason = format!("`{weights}` came back with {} other bytes", stored.len());
+            return Err(damaged(version, reason));
+        }
         let text = serde_json::to_vec_pretty(&manifest)
             .map_err(|error| unavailable(format!("cannot encode a manifest: {error}")))?;
         let path = self.manifest_path(version);
@@ -236,79 +254,4 @@ fn damaged(version: PolicyVersion, reason: String) -> SnapshotError {
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
-
-    use super::*;
-    use crate::adapters::contract::check_snapshot_store;
-    use std::sync::Mutex;
-
-    fn snapshot(weights: &[u8]) -> PolicySnapshot {
-        PolicySnapshot::new(PolicyVersion(1), None, "test", weights.to_vec())
-    }
-
-    #[tokio::test]
-    async fn a_folder_keeps_the_contract() {
-        let folders = Mutex::new(Vec::new());
-        check_snapshot_store(async || {
-            let folder = tempfile::tempdir().unwrap();
-            let store = ObjectSnapshots::in_folder(&folder.path().join("made as needed")).unwrap();
-            folders.lock().unwrap().push(folder);
-            Arc::new(store) as Arc<dyn SnapshotStore>
-        })
-        .await;
-    }
-
-    #[tokio::test]
-    async fn memory_keeps_the_contract() {
-        check_snapshot_store(async || {
-            Arc::new(ObjectSnapshots::in_memory()) as Arc<dyn SnapshotStore>
-        })
-        .await;
-    }
-
-    #[tokio::test]
-    async fn changed_torn_and_missing_weights_are_damage() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = ObjectSnapshots::in_folder(folder.path()).unwrap();
-        let uri = store.put(&snapshot(b"weights")).await.unwrap();
-        let file = Url::parse(&uri).unwrap().to_file_path().unwrap();
-        assert_eq!(std::fs::read(&file).unwrap(), b"weights", "the URI names the weights");
-        for bytes in [&b"weight5"[..], b"weig"] {
-            std::fs::write(&file, bytes).unwrap();
-            let read = store.get(PolicyVersion(1)).await;
-            assert!(matches!(read, Err(SnapshotError::Damaged { .. })), "{read:?}");
-        }
-        std::fs::remove_file(&file).unwrap();
-        let error = store.get(PolicyVersion(1)).await.unwrap_err().to_string();
-        assert!(error.contains("is missing"), "{error}");
-        let manifest = file.with_file_name(MANIFEST);
-        std::fs::write(&manifest, "{").unwrap();
-        let error = store.get(PolicyVersion(1)).await.unwrap_err().to_string();
-        assert!(error.contains("manifest cannot be read"), "{error}");
-    }
-
-    #[tokio::test]
-    async fn weights_without_a_manifest_are_not_a_version() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = ObjectSnapshots::in_folder(folder.path()).unwrap();
-        let uri = store.put(&snapshot(b"weights")).await.unwrap();
-        let file = Url::parse(&uri).unwrap().to_file_path().unwrap();
-        std::fs::remove_file(file.with_file_name(MANIFEST)).unwrap();
-        assert!(store.list().await.unwrap().is_empty());
-        assert!(matches!(store.get(PolicyVersion(1)).await, Err(SnapshotError::Missing(_))));
-        // A later writer of the version is not held up by what the torn one left.
-        store.put(&snapshot(b"others")).await.unwrap();
-        assert_eq!(store.get(PolicyVersion(1)).await.unwrap().weights[..], *b"others");
-        store.delete(PolicyVersion(1)).await.unwrap();
-        assert!(!file.exists(), "what a torn write left goes with the version");
-    }
-
-    #[test]
-    fn a_url_that_cannot_be_opened_says_what_was_expected() {
-        for url in ["folder", "gopher://x/y"] {
-            let error = ObjectSnapshots::open(url).unwrap_err().to_string();
-            assert!(error.contains(url), "{error}");
-        }
-    }
-}
+mod tests;

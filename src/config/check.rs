@@ -7,6 +7,7 @@ use super::error::Problem;
 use super::layers::{Table, find};
 use super::source::Origins;
 use super::{Config, Device, LogKind, Placement};
+use crate::adapters::snapshots_object::{self, PlaceError};
 use crate::rewards::BlendError;
 use tracing_subscriber::EnvFilter;
 
@@ -86,7 +87,7 @@ impl Check<'_> {
             "expected at least 15000000",
             "give it 15 MB or more, or leave it out for the default",
         );
-        self.filled("snapshots.url", &config.snapshots.url);
+        self.snapshots(config);
         if config.index.kind == Placement::Memory {
             self.idle("index.folder", "`index.kind = \"memory\"` keeps nothing on disk");
         } else {
@@ -112,6 +113,40 @@ impl Check<'_> {
             let key = format!("log.kafka.{field}");
             let remedy = format!("change `{key}`, or leave it out for the default");
             self.require(false, &[&key], message, &remedy);
+        }
+    }
+
+    fn snapshots(&mut self, config: &Config) {
+        let snapshots = &config.snapshots;
+        self.filled("snapshots.url", &snapshots.url);
+        if let Err((field, expected)) = snapshots.limits.validate() {
+            let key = format!("snapshots.limits.{field}");
+            let remedy = format!("change `{key}`, or leave it out for the default");
+            self.require(false, &[&key], &format!("expected {expected}"), &remedy);
+        }
+        let Err(error) = snapshots_object::check(&snapshots.url, &snapshots.options) else {
+            return;
+        };
+        let message = error.to_string();
+        let (key, remedy) = match &error {
+            PlaceError::Secret { key, .. } if key == "url" => {
+                ("snapshots.url".to_owned(), "give the bare URL here")
+            }
+            PlaceError::Secret { key, .. } => {
+                (format!("snapshots.options.{key}"), "remove it here")
+            }
+            PlaceError::Option { key, .. } => {
+                (format!("snapshots.options.{key}"), "remove it, or correct its name")
+            }
+            _ => ("snapshots.url".to_owned(), "correct the URL"),
+        };
+        self.require(false, &[&key], &message, remedy);
+        if let (PlaceError::Secret { .. }, Some(problem)) = (&error, self.problems.last_mut()) {
+            // The line is shown without what must not be shown.
+            let place = &mut problem.place;
+            place.text = place.text.chars().take(place.column.saturating_sub(1)).collect();
+            place.text.push('…');
+            place.width = 1;
         }
     }
 

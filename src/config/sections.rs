@@ -6,6 +6,7 @@ use crate::adapters::generator_reader::ReaderGeneratorConfig;
 use crate::adapters::index_embedded::EmbeddedIndexConfig;
 use crate::adapters::log_embedded::EmbeddedLogConfig;
 use crate::adapters::log_kafka::KafkaLogConfig;
+use crate::adapters::snapshots_object::{SnapshotLimits, StoreOptions};
 use crate::policy::reader::ReaderArgs;
 use crate::rewards::Blend;
 use serde::{Deserialize, Serialize};
@@ -120,13 +121,23 @@ impl Default for LogConfig {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct SnapshotsConfig {
-    /// A folder, a `file://` URL, or `memory:` for one that ends with the process.
+    /// A folder, a `file://` URL, `s3://bucket/prefix`, `gs://bucket/prefix`,
+    /// `az://container/prefix`, or `memory:` for a store that ends with the process.
     pub url: String,
+    /// What a bucket needs besides its name: `endpoint`, `region`, `allow_http`, … Credentials come
+    /// from the environment only (`AWS_*`, `GOOGLE_*`, `AZURE_*`).
+    pub options: StoreOptions,
+    /// Bounds of the requests to a bucket.
+    pub limits: SnapshotLimits,
 }
 
 impl Default for SnapshotsConfig {
     fn default() -> Self {
-        Self { url: ".regrade/policies".to_owned() }
+        Self {
+            url: ".regrade/policies".to_owned(),
+            options: StoreOptions::default(),
+            limits: SnapshotLimits::default(),
+        }
     }
 }
 

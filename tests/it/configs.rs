@@ -138,6 +138,27 @@ fn a_setting_without_effect_is_refused() {
 }
 
 #[test]
+fn a_credential_in_a_file_is_refused_and_not_shown() {
+    let file = "[snapshots]\nurl = \"s3://b/p\"\n[snapshots.options]\n\
+                region = \"eu-west-1\"\nsecret_access_key = \"hunter2\"\n";
+    insta::assert_snapshot!(error(file), @r"
+    a.toml:5:21: `snapshots.options.secret_access_key`: `secret_access_key` is a credential: give it in the environment as `AWS_SECRET_ACCESS_KEY`, never in a file
+      |
+    5 | secret_access_key = …
+      |                     ^
+      = remove it here
+    ");
+    let allowed = "[snapshots]\nurl = \"s3://b/p\"\n[snapshots.options]\nallow_http = true\n";
+    let config = load(&[allowed], &[], &[]).unwrap();
+    assert_eq!(config.snapshots.options.0["allow_http"], "true");
+    let variable = [("REGRADE__SNAPSHOTS__OPTIONS__ENDPOINT", "http://127.0.0.1:9000")];
+    let config = load(&[allowed], &variable, &[]).unwrap();
+    assert_eq!(config.snapshots.options.0["endpoint"], "http://127.0.0.1:9000");
+    let told = error("[snapshots.options]\nregion = \"x\"\n");
+    assert!(told.contains("a.toml:2:10: `snapshots.options.region`: a folder has no"), "{told}");
+}
+
+#[test]
 fn an_error_from_a_variable_names_the_variable() {
     let env = [("REGRADE__SERVER__MAX_DOCUMENTS", "many")];
     insta::assert_snapshot!(load(&[], &env, &[]).unwrap_err(), @r#"

@@ -3,10 +3,12 @@
 
 mod configs;
 mod contracts;
+mod deploy;
 mod gateway;
 mod kafka;
 mod parity;
 mod service;
 mod services;
+mod snapshots;
 mod tidy;
 mod tiny;

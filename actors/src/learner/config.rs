@@ -28,6 +28,11 @@ pub struct Config {
     pub backoff_max_ms: u64,
     /// Records of `regrade.policies` read at the start, ≥ 1.
     pub policies_max: usize,
+    /// Champions whose snapshots stay, with their parents; 0: nothing is ever removed.
+    pub keep_versions: usize,
+    /// A snapshot also stays this long after a record last named it, milliseconds: longer than any
+    /// node needs to fetch it.
+    pub keep_ms: u64,
 }
 
 impl Default for Config {
@@ -43,6 +48,8 @@ impl Default for Config {
             backoff_ms: 200,
             backoff_max_ms: 30_000,
             policies_max: 100_000,
+            keep_versions: 16,
+            keep_ms: 86_400_000,
         }
     }
 }

@@ -3,7 +3,7 @@
 //! Runs in a task of the learner actor. Order of a promotion: upload, read back, swap, record,
 //! adopt; so that nothing is recorded as champion that serving refused or the store lost.
 
-use super::{Args, SwapFailure, UpdateOutcome};
+use super::{Args, SwapFailure, UpdateOutcome, retention};
 use crate::bounds::{caught, guarded};
 use crate::compute::Compute;
 use crate::ports::{self, Batch, EventLog, Examination, LearnError, LearnReport, Stream};
@@ -184,7 +184,9 @@ impl Trainer {
                 stamp.digest = snapshot.digest.clone();
             });
         }
-        self.adopt(args, Arc::clone(snapshot)).await.map_err(Unpublished::Lost)
+        self.adopt(args, Arc::clone(snapshot)).await.map_err(Unpublished::Lost)?;
+        retention::sweep(args).await;
+        Ok(())
     }
 
     /// What is not on record must not serve.

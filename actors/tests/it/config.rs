@@ -31,6 +31,8 @@ fn every_bound_that_may_not_be_zero_is_refused_by_its_full_name() {
         "learner.interval_ms",
         "learner.min_new_rewards",
         "learner.holdout_max",
+        "learner.keep_versions",
+        "learner.keep_ms",
         "limits.k_min",
     ];
     let good = serde_json::to_value(ServiceConfig::default()).unwrap();

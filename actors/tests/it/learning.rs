@@ -2,7 +2,7 @@
 
 use crate::bench::{MINUTE, ask, assert_laws, config, start, until, until_kept, world};
 use actors::fakes::Lesson;
-use actors::ports::Stream;
+use actors::ports::{SnapshotStore as _, Stream};
 use actors::service::{Overrides, UpdateOutcome};
 use actors::types::{
     Document, Feedback, PolicyRecord, PolicyState, PolicyVersion, Query, RewardRecord,
@@ -70,6 +70,25 @@ async fn a_restart_serves_the_last_champion_rebuilds_the_buffer_and_counts_versi
     service.trigger_update(MINUTE).await.unwrap();
     assert_eq!(service.policy().version, PolicyVersion(2));
     assert_laws(&world, &service).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn old_snapshots_go_and_those_a_node_may_ask_for_stay() {
+    let world = world().await;
+    let mut config = config();
+    (config.learner.keep_versions, config.learner.keep_ms) = (2, 0);
+    let service = start(&world, config).await;
+    for n in 0..6 {
+        ask(&service, n).await;
+    }
+    until_kept(&service, 6).await;
+    for version in 1..=5 {
+        let outcome = service.trigger_update(MINUTE).await.unwrap();
+        assert_eq!(outcome.word(), "promoted", "{version}: {outcome:?}");
+    }
+    let stored = world.snapshots.list().await.unwrap();
+    assert_eq!(stored, [3, 4, 5].map(PolicyVersion), "two champions and the parent of the older");
+    assert!(service.drain(MINUTE).await.clean);
 }
 
 #[tokio::test(start_paused = true)]

@@ -58,6 +58,7 @@ async fn eventful_life() {
     let mut config = ServiceConfig { seed: Some(3), ..config() };
     config.intake.enabled = true;
     config.supervision.restarts_max = 1;
+    (config.learner.keep_versions, config.learner.keep_ms) = (1, 0);
     let service = start(&world, config).await;
     world.log.commits.fail_next(1);
     world.judge.knob.fail_next(1);

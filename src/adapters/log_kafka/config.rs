@@ -278,8 +278,8 @@ mod tests {
             refused(|c| c.namespace = "a b".to_owned()),
             refused(|c| c.queue_low = c.queue_high),
             refused(|c| c.leave_wait_ms = c.session_timeout_ms),
-            refused(|c| drop(c.retention_hours.insert(Stream::Policies, 1))),
-            refused(|c| drop(c.retention_hours.insert(Stream::Answers, 0))),
+            refused(|c| c.retention_hours.extend([(Stream::Policies, 1)])),
+            refused(|c| c.retention_hours.extend([(Stream::Answers, 0)])),
             refused(|c| drop(c.properties.insert("group.id".to_owned(), "x".to_owned()))),
             refused(|c| drop(c.properties.insert("sasl.password".to_owned(), "x".to_owned()))),
         ];

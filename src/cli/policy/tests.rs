@@ -21,7 +21,10 @@ impl Place {
         write_tiny_model(&at("model"), 1).unwrap();
         let config = Config {
             log: LogConfig { folder: at("log"), ..LogConfig::default() },
-            snapshots: SnapshotsConfig { url: at("policies").display().to_string() },
+            snapshots: SnapshotsConfig {
+                url: at("policies").display().to_string(),
+                ..SnapshotsConfig::default()
+            },
             policy: PolicyConfig { model: at("model"), ..PolicyConfig::default() },
             ..Config::default()
         };
