@@ -76,7 +76,7 @@ async fn a_restart_serves_the_last_champion_rebuilds_the_buffer_and_counts_versi
 async fn a_rerank_judged_by_feedback_alone_is_learnt_from_without_references() {
     let world = world().await;
     let service = start(&world, config()).await;
-    let document = |id: &str| Document { id: id.into(), title: String::new(), text: id.into() };
+    let document = |id: &str| Document { id: id.into(), text: id.into(), ..Document::default() };
     let candidates = Some(vec![document("x"), document("y")]);
     let asked = Query { text: "x or y".to_owned(), candidates, ..Query::default() };
     let served = service.rerank(asked, Overrides::default()).await.unwrap();
