@@ -14,7 +14,7 @@ pub use crate::recipes::online::OnlineConfig;
 pub use error::{ConfigError, Place, Problem};
 pub use layers::{ENV_PREFIX, Layers};
 pub use sections::{
-    Device, GeneratorConfig, GeneratorKind, IndexConfig, JudgeConfig, JudgeKind, LogConfig,
+    Device, GeneratorConfig, GeneratorKind, IndexConfig, IndexKind, JudgeConfig, JudgeKind, LogConfig,
     Placement, PolicyConfig, ServerConfig, SnapshotsConfig, TelemetryConfig, TelemetryFormat,
     Trainable,
 };

@@ -52,11 +52,6 @@ metrics_table! {
     LOG_FAILURES = "regrade_log_failures_total", Counter, "Log operations that failed, by actor.";
     DEADLETTERS = "regrade_deadletter_records_total", Counter, "Records that could not be read, by actor.";
     INTAKE = "regrade_intake_queries_total", Counter, "Queries from the log, by fate (answered, failed, duplicate, broken).";
-    REMOTE_REQUESTS = "regrade_remote_requests_total", Counter, "Calls of another service, each attempt, by target (qdrant) and outcome (ok, unavailable, deadline, exhausted, refused, not_admitted).";
-    REMOTE_SECONDS = "regrade_remote_request_duration_seconds", Histogram, "Time of one attempt at another service, by target.";
-    REMOTE_RETRIES = "regrade_remote_retries_total", Counter, "Attempts after the first, by target.";
-    BREAKER_STATE = "regrade_breaker_state", Gauge, "Circuit breaker, by target: 0 closed, 1 half-open, 2 open.";
-    INDEX_WRITTEN = "regrade_index_passages_written_total", Counter, "Passages that the index server has confirmed.";
 }
 
 /// Counts one event of a closed set: `count(EPISODES, "outcome", "answered")`.
@@ -88,35 +83,6 @@ pub fn observe(metric: &'static str, value: f64) {
 pub fn degraded(reason: &'static str, error: &dyn std::error::Error) {
     count(DEGRADED, "reason", reason);
     tracing::warn!(reason, %error, "no documents, answering without");
-}
-
-/// One attempt at another service is over.
-pub fn remote_called(target: &'static str, outcome: &'static str, took: Duration) {
-    metrics::counter!(REMOTE_REQUESTS, "target" => target, "outcome" => outcome).increment(1);
-    metrics::histogram!(REMOTE_SECONDS, "target" => target).record(took.as_secs_f64());
-}
-
-/// A call of another service was not made: its circuit breaker is open.
-pub fn remote_not_admitted(target: &'static str) {
-    let outcome = "not_admitted";
-    metrics::counter!(REMOTE_REQUESTS, "target" => target, "outcome" => outcome).increment(1);
-}
-
-/// An attempt at another service failed and will be repeated after `delay`.
-pub fn remote_retries(
-    target: &'static str,
-    error: &dyn std::error::Error,
-    attempt: u32,
-    delay: Duration,
-) {
-    count(REMOTE_RETRIES, "target", target);
-    tracing::warn!(target_service = target, %error, attempt, ?delay, "call failed, trying again");
-}
-
-/// The circuit breaker in front of another service moved: 0 closed, 1 half-open, 2 open.
-pub fn breaker_moved(target: &'static str, state: u8) {
-    metrics::gauge!(BREAKER_STATE, "target" => target).set(f64::from(state));
-    tracing::warn!(target_service = target, state, "circuit breaker moved");
 }
 
 /// An actor died and will be started again after `delay`.

@@ -6,7 +6,7 @@
 use super::error::Problem;
 use super::layers::{Table, find};
 use super::source::Origins;
-use super::{Config, Device, Placement};
+use super::{Config, Device, IndexKind, Placement};
 use crate::rewards::BlendError;
 use tracing_subscriber::EnvFilter;
 
@@ -87,16 +87,52 @@ impl Check<'_> {
             "give it 15 MB or more, or leave it out for the default",
         );
         self.filled("snapshots.url", &config.snapshots.url);
-        if config.index.kind == Placement::Memory {
-            self.idle("index.folder", "`index.kind = \"memory\"` keeps nothing on disk");
-        } else {
-            self.filled("index.folder", &config.index.folder.to_string_lossy());
-        }
+        self.index(config);
         if config.log.kind == Placement::Memory {
             self.idle("log.folder", "`log.kind = \"memory\"` keeps nothing on disk");
         } else {
             self.filled("log.folder", &config.log.folder.to_string_lossy());
         }
+    }
+
+    /// Each kind of index has settings of its own; those of another would do nothing.
+    fn index(&mut self, config: &Config) {
+        let index = &config.index;
+        let other = "only `index.kind = \"qdrant\"` asks a server";
+        match index.kind {
+            IndexKind::Memory => {
+                self.idle("index.folder", "`index.kind = \"memory\"` keeps nothing on disk");
+                self.idle("index.qdrant", other);
+            }
+            IndexKind::Embedded => {
+                self.filled("index.folder", &index.folder.to_string_lossy());
+                self.idle("index.qdrant", other);
+            }
+            IndexKind::Qdrant => {
+                let why = "`index.kind = \"qdrant\"` has its settings in `index.qdrant`";
+                self.idle("index.folder", why);
+                self.idle("index.search", why);
+                self.qdrant(config);
+            }
+        }
+    }
+
+    fn qdrant(&mut self, config: &Config) {
+        let qdrant = &config.index.qdrant;
+        if let Err((field, expected)) = qdrant.validate() {
+            let key = format!("index.qdrant.{field}");
+            let remedy = format!("change `{key}`, or leave it out for the default");
+            self.require(false, &[&key], &format!("expected {expected}"), &remedy);
+        }
+        let (search, retriever) = (qdrant.search_deadline_ms, config.service.retriever.deadline_ms);
+        self.require(
+            search < retriever,
+            &["index.qdrant.search_deadline_ms", "service.retriever.deadline_ms"],
+            &format!(
+                "a search may take {search} ms, but is cut off after {retriever} ms without a reason"
+            ),
+            "raise `service.retriever.deadline_ms`, or lower `index.qdrant.search_deadline_ms`",
+        );
     }
 
     fn learner(&mut self, config: &Config) {

@@ -5,6 +5,7 @@ mod configs;
 mod contracts;
 mod gateway;
 mod parity;
+mod qdrant;
 mod service;
 mod tidy;
 mod tiny;

@@ -285,7 +285,12 @@ fn every_metric_is_in_the_readme() {
         println!("skipped: there is no README.md yet");
         return;
     };
-    let own = [regrade::gateway::REQUESTS_TOTAL, regrade::gateway::REQUEST_DURATION_SECONDS];
+    let own = [
+        regrade::gateway::REQUESTS_TOTAL,
+        regrade::gateway::REQUEST_DURATION_SECONDS,
+        regrade::adapters::index_qdrant::WRITTEN_TOTAL,
+    ];
+    let own = own.into_iter().chain(regrade::adapters::resilience::METRICS);
     let all = actors::telemetry::METRICS.iter().map(|(name, ..)| *name).chain(own);
     let missing = all.filter(|name| !readme.contains(*name)).map(str::to_owned);
     none("add these to the table of metrics in README.md", missing.collect());

@@ -3,6 +3,7 @@
 use crate::bench::{
     MINUTE, ask, assert_laws, config, query, start, until_judged, until_kept, world,
 };
+use actors::episode::OnRetrievalFailure;
 use actors::fakes::Lesson;
 use actors::ports::{EventLog, NewRecord, Stream};
 use actors::service::{Overrides, ServiceConfig};
@@ -58,6 +59,7 @@ async fn eventful_life() {
     let mut config = ServiceConfig { seed: Some(3), ..config() };
     config.intake.enabled = true;
     config.supervision.restarts_max = 1;
+    config.episode.on_retrieval_failure = OnRetrievalFailure::Answer;
     let service = start(&world, config).await;
     world.log.commits.fail_next(1);
     world.judge.knob.fail_next(1);
@@ -65,6 +67,8 @@ async fn eventful_life() {
     for n in 0..6 {
         ask(&service, n).await;
     }
+    world.index.knob.fail_next(1);
+    ask(&service, 6).await;
     service.answer(Query::default(), Overrides::default()).await.unwrap_err();
     let payload = serde_json::to_vec(&query(7)).unwrap();
     let records = [payload, b"{".to_vec()]
@@ -81,7 +85,7 @@ async fn eventful_life() {
         time_ms: 0,
     };
     service.feedback(said).await.unwrap();
-    until_judged(&service, 8).await;
+    until_judged(&service, 9).await;
     until_kept(&service, 8).await;
     for lesson in [Lesson::Better, Lesson::Misshapen] {
         world.teach(lesson);
