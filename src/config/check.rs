@@ -6,7 +6,7 @@
 use super::error::Problem;
 use super::layers::{Table, find};
 use super::source::Origins;
-use super::{Config, Device, IndexKind, Placement};
+use super::{Config, Device, IndexConfig, IndexKind, Placement};
 use crate::rewards::BlendError;
 use tracing_subscriber::EnvFilter;
 
@@ -97,21 +97,25 @@ impl Check<'_> {
 
     /// Each kind of index has settings of its own; those of another would do nothing.
     fn index(&mut self, config: &Config) {
-        let index = &config.index;
-        let other = "only `index.kind = \"qdrant\"` asks a server";
+        let (index, defaults) = (&config.index, IndexConfig::default());
+        let has_folder = index.folder != defaults.folder;
+        let has_search = index.search != defaults.search;
+        let has_server = index.qdrant != defaults.qdrant;
+        let server = "only `index.kind = \"qdrant\"` asks a server";
         match index.kind {
             IndexKind::Memory => {
-                self.idle("index.folder", "`index.kind = \"memory\"` keeps nothing on disk");
-                self.idle("index.qdrant", other);
+                let why = "`index.kind = \"memory\"` keeps nothing on disk";
+                self.idle_if(has_folder, "index.folder", why);
+                self.idle_if(has_server, "index.qdrant", server);
             }
             IndexKind::Embedded => {
                 self.filled("index.folder", &index.folder.to_string_lossy());
-                self.idle("index.qdrant", other);
+                self.idle_if(has_server, "index.qdrant", server);
             }
             IndexKind::Qdrant => {
                 let why = "`index.kind = \"qdrant\"` has its settings in `index.qdrant`";
-                self.idle("index.folder", why);
-                self.idle("index.search", why);
+                self.idle_if(has_folder, "index.folder", why);
+                self.idle_if(has_search, "index.search", why);
                 self.qdrant(config);
             }
         }
@@ -214,6 +218,14 @@ impl Check<'_> {
     fn filled(&mut self, key: &str, value: &str) {
         let remedy = format!("give `{key}` a value, or leave it out for the default");
         self.require(!value.trim().is_empty(), &[key], "is empty", &remedy);
+    }
+
+    /// The same for a value that differs from its default: a default does no harm, and the resolved
+    /// configuration names every setting.
+    fn idle_if(&mut self, differs: bool, key: &str, why: &str) {
+        if differs {
+            self.idle(key, why);
+        }
     }
 
     /// The key must not have been given: nothing would read it.

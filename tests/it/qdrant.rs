@@ -8,6 +8,7 @@ mod degraded;
 mod faults;
 mod hybrid;
 mod schema;
+mod script;
 mod server;
 mod store;
 

@@ -1,6 +1,6 @@
 //! A whole service over the wire while its index server is away, hangs, and comes back.
 
-use super::server::Fault;
+use super::script::Fault;
 use super::{config, filled, passages};
 use crate::gateway::{Server, json};
 use crate::tiny::until;

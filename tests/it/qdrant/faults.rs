@@ -1,7 +1,8 @@
 //! Every bad day of a server: calls are repeated as often as told and no more, never beyond their
 //! time, and nobody asks a server that is away again and again.
 
-use super::server::{Fault, TestServer};
+use super::script::Fault;
+use super::server::TestServer;
 use super::{config, filled, open, open_with, passages};
 use crate::tiny::until;
 use actors::ports::{Search, SearchError, SearchIndex};

@@ -1,6 +1,7 @@
 //! Two ranked lists in one: by terms and by meaning.
 
-use super::server::{Fault, TestServer};
+use super::script::Fault;
+use super::server::TestServer;
 use super::{config, open, open_with, passage};
 use actors::ports::{Search, SearchError, SearchIndex};
 use actors::types::{Document, Filter};

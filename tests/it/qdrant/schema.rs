@@ -1,7 +1,8 @@
 //! A collection that does not fit is refused, with both values named; one that fits is taken up.
 
 use super::hybrid::Letters;
-use super::server::{Fault, TestServer};
+use super::script::Fault;
+use super::server::TestServer;
 use super::{config, filled, open, open_with, passages};
 use actors::ports::SearchIndex;
 use qdrant_client::Qdrant;
