@@ -142,6 +142,47 @@ async fn sparse_vectors_on_a_real_server_rank_like_the_embedded_index() {
     server.clear().await;
 }
 
+/// Hits among the first k on a pool of 19,513 passages, by the default settings.
+async fn finds_what_is_published(config: QdrantConfig) {
+    let shared = std::env::var("REGRADE_SHARED").unwrap_or_else(|_| "../shared".into());
+    let data = Path::new(&shared).join("data");
+    let Ok(passages) = load_passages(&[data.join("wiki.passages.jsonl.gz")]) else {
+        println!("skipped: no data in {shared}; set REGRADE_SHARED to the folder that holds it");
+        return;
+    };
+    let questions = load_questions(&[data.join("nq-gold.questions.jsonl.gz")]).unwrap();
+    let index = open(config).await;
+    index.upsert(&passages).await.unwrap();
+    let mut ranks = Vec::new();
+    for question in &questions {
+        let found = index.search(&Search::new(question.question.as_str(), 40)).await.unwrap();
+        let is_one = |c: &actors::types::Candidate| question.positives.contains(&c.document.id);
+        ranks.push(found.iter().position(is_one));
+    }
+    let expected = [(1, 0.29), (5, 0.68), (10, 0.79), (20, 0.88), (40, 0.91)];
+    let hits = |k: usize| {
+        let found = ranks.iter().filter(|rank| rank.is_some_and(|rank| rank < k)).count();
+        found as f64 / ranks.len() as f64
+    };
+    println!("{} questions, hit@k: {:?}", ranks.len(), expected.map(|(k, _)| (k, hits(k))));
+    for (k, published) in expected {
+        assert!(hits(k) >= published - 0.01, "hit@{k} is {}, not {published}", hits(k));
+    }
+}
+
+#[tokio::test]
+async fn retrieval_on_a_shared_pool_is_no_worse_than_published() {
+    let server = TestServer::start();
+    finds_what_is_published(config(&server.url())).await;
+}
+
+#[tokio::test]
+async fn retrieval_from_a_real_server_is_no_worse_than_published() {
+    let Some(server) = RealServer::find() else { return };
+    finds_what_is_published(server.config("shared")).await;
+    server.clear().await;
+}
+
 #[tokio::test]
 async fn other_programs_can_read_what_is_written() {
     let server = TestServer::start();

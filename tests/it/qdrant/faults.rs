@@ -247,3 +247,12 @@ async fn an_address_that_is_none_is_refused() {
     let error = open_with(config("http://[half"), None).await.map(drop).unwrap_err();
     assert!(error.contains("cannot use `index.qdrant.url` `http://[half`"), "{error}");
 }
+
+#[tokio::test]
+async fn tls_towards_a_server_without_it_is_an_error_like_any_other() {
+    let server = TestServer::start();
+    let index = open(config(&server.url().replace("http:", "https:"))).await;
+    let error = failure(&index).await;
+    assert!(error.starts_with("search index is unavailable: qdrant: "), "{error}");
+    assert_eq!(server.shared.calls("health_check"), 0);
+}

@@ -149,3 +149,33 @@ async fn repeats_in_the_lists_count_once() {
     let twice = index.search(&Search::new("river nile", 10)).await.unwrap();
     assert_eq!(once, twice);
 }
+
+/// A model that makes other vectors than it says.
+struct Liar(Arc<Letters>);
+
+#[async_trait]
+impl Embedder for Liar {
+    async fn embed(&self, texts: &[String], to: Purpose) -> Result<Vec<Vec<f32>>, EmbedError> {
+        self.0.embed(texts, to).await
+    }
+
+    fn dimension(&self) -> usize {
+        self.0.dimension + 1
+    }
+
+    fn name(&self) -> String {
+        "liar/1".to_owned()
+    }
+}
+
+#[tokio::test]
+async fn vectors_of_another_size_are_refused_by_the_server_and_not_sent_again() {
+    let server = TestServer::start();
+    let liar = Arc::new(Liar(Letters::new(16)));
+    let index = open_with(config(&server.url()), Some(liar)).await.unwrap();
+    let error = index.upsert(&library()).await.unwrap_err();
+    insta::assert_snapshot!(error, @"search index refused the request: Wrong input: Vector dimension error: expected dim: 17, got 16; 0 of 6 passages are written: send them again, those that are there are replaced, not doubled");
+    let error = index.search(&Search::new("river", 3)).await.unwrap_err();
+    insta::assert_snapshot!(error, @"search index refused the request: Wrong input: Vector dimension error: expected dim: 17, got 16");
+    assert_eq!((server.shared.calls("upsert"), server.shared.calls("query_batch")), (1, 1));
+}
