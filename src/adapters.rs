@@ -1,6 +1,6 @@
 //! Ports to the world: one file an adapter; siblings never import each other.
 //!
-//! `contract` holds the suite of each port; `bounded_cache` and `database_file` are
+//! `contract` holds the suite of each port; `bounded_cache`, `database_file` and `resilience` are
 //! shared, and no adapters.
 
 mod bounded_cache;
@@ -10,7 +10,9 @@ mod database_file;
 pub mod environment;
 pub mod generator_reader;
 pub mod index_embedded;
+pub mod index_qdrant;
 pub mod judge_reference;
 pub mod log_embedded;
 pub mod log_kafka;
+pub mod resilience;
 pub mod snapshots_object;

@@ -14,8 +14,8 @@ pub use crate::recipes::online::OnlineConfig;
 pub use error::{ConfigError, Place, Problem};
 pub use layers::{ENV_PREFIX, Layers};
 pub use sections::{
-    Device, GeneratorConfig, GeneratorKind, IndexConfig, JudgeConfig, JudgeKind, LogConfig,
-    LogKind, Placement, PolicyConfig, ServerConfig, SnapshotsConfig, TelemetryConfig,
+    Device, GeneratorConfig, GeneratorKind, IndexConfig, IndexKind, JudgeConfig, JudgeKind,
+    LogConfig, LogKind, PolicyConfig, ServerConfig, SnapshotsConfig, TelemetryConfig,
     TelemetryFormat, Trainable,
 };
 

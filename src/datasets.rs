@@ -208,7 +208,7 @@ fn document_of(mut fields: Fields<'_>) -> Result<Document, DatasetError> {
         Some(_) => return Err(fields.wrong("text", "a non-empty string", "an empty one")),
         None => return Err(fields.wrong("text", "a non-empty string", "nothing")),
     };
-    Ok(Document { id, title, text })
+    Ok(Document { id, title, text, ..Document::default() })
 }
 
 fn ids(texts: Vec<String>) -> Vec<DocumentId> {

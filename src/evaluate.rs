@@ -11,7 +11,7 @@ pub use report::{Comparison, PolicyRow, Report, table};
 
 use crate::datasets::Question;
 use crate::text;
-use actors::ports::{DecideRequest, Generator, Policy, SearchIndex};
+use actors::ports::{DecideRequest, Generator, Policy, Search, SearchIndex};
 use actors::types::{Candidate, DecisionId, Exploration, Query, SelectionLimits};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
@@ -83,7 +83,7 @@ pub async fn score(
         let query = question.to_query();
         let candidates = setting
             .index
-            .search(&query.text, setting.top_n)
+            .search(&Search::of(&query, setting.top_n))
             .await
             .map_err(|e| failed("retrieval", e.to_string()))?;
         for (contender, scores) in contenders.iter_mut().zip(&mut scores) {

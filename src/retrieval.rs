@@ -4,8 +4,10 @@
 
 mod embedder;
 mod fusion;
+mod sparse;
 mod tokens;
 
 pub use embedder::{EmbedError, Embedder, Purpose};
 pub use fusion::{RRF_K, Ranked, reciprocal_rank_fusion};
+pub use sparse::{SparseBm25, SparseVector, TERM_SPACE, term_index};
 pub use tokens::tokens;

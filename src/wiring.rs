@@ -11,11 +11,12 @@ pub use lab::{Lab, lab};
 pub use operator::OperatorLog;
 
 use crate::adapters::index_embedded::EmbeddedIndex;
+use crate::adapters::index_qdrant::QdrantIndex;
 use crate::adapters::judge_reference::ReferenceJudge;
 use crate::adapters::log_embedded::EmbeddedLog;
 use crate::adapters::log_kafka::KafkaLog;
-use crate::config::{Config, Device, GeneratorKind, JudgeKind, LogKind, Placement, Trainable};
 use crate::adapters::snapshots_object::{self, ObjectSnapshots};
+use crate::config::{Config, Device, GeneratorKind, IndexKind, JudgeKind, LogKind, Trainable};
 use crate::policy::reader::{PairReader, ReaderArgs, ReaderError};
 use crate::policy::serving::{self, EncoderPolicy};
 use crate::recipes::online::OnlineLearner;
@@ -29,6 +30,8 @@ use actors::ports::{
 use actors::service::{LearnerFactory, PolicyFactory, Ports, Service, ServiceHandle, StartError};
 use actors::types::PolicySnapshot;
 use candle_core::Device as TensorDevice;
+use rand::SeedableRng as _;
+use rand::rngs::StdRng;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -196,14 +199,21 @@ fn device(wanted: Device) -> Result<TensorDevice, WiringError> {
 /// Opens the index.
 ///
 /// # Errors
-/// The folder or the index in it cannot be opened.
+/// The folder or the index in it cannot be opened; a server does not fit.
 pub async fn index(config: &Config) -> Result<Arc<dyn SearchIndex>, WiringError> {
     let settings = config.index.search;
     Ok(match config.index.kind {
-        Placement::Memory => Arc::new(EmbeddedIndex::in_memory(settings)?),
-        Placement::Embedded => {
+        IndexKind::Memory => Arc::new(EmbeddedIndex::in_memory(settings)?),
+        IndexKind::Embedded => {
             make_folder(&config.index.folder, "index.folder")?;
             Arc::new(EmbeddedIndex::open(&config.index.folder, settings).await?)
+        }
+        IndexKind::Qdrant => {
+            // Without a seed of its own a node must not pause in step with the others.
+            let seed = config.service.seed.unwrap_or_else(rand::random);
+            let rng = StdRng::seed_from_u64(seed);
+            let embedder = None;
+            Arc::new(QdrantIndex::open(config.index.qdrant.clone(), embedder, rng).await?)
         }
     })
 }

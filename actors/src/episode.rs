@@ -7,11 +7,12 @@
 mod config;
 mod stages;
 
+use crate::ports::Search;
 use crate::types::{
-    Answer, Candidate, Decision, DecisionId, Document, Episode, Exploration, Gate, Outcome, Query,
-    Ranked, SelectionLimits, Served, Timings,
+    Answer, Candidate, Decision, DecisionId, Degraded, Document, Episode, Exploration, Gate,
+    Outcome, Query, Ranked, SelectionLimits, Served, Timings,
 };
-pub use config::Config;
+pub use config::{Config, OnRetrievalFailure};
 pub use stages::{Context, Failure};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -38,6 +39,7 @@ pub struct Request {
 struct Trace {
     candidates: Vec<Candidate>,
     decision: Option<Decision>,
+    degraded: Option<Degraded>,
     timings: Timings,
 }
 
@@ -62,6 +64,7 @@ pub async fn run(context: &Context, request: Request) -> Result<Served, Failure>
         candidates: trace.candidates,
         decision: trace.decision,
         outcome,
+        degraded: trace.degraded,
         finished_ms: context.clock.now_ms(),
         duration_ms,
     };
@@ -83,8 +86,14 @@ async fn serve(
     trace.candidates = match &request.query.candidates {
         Some(documents) => as_given(documents),
         None => {
-            let found = context.retrieve(&request.query.text, request.top_n, deadline);
-            timed(&mut trace.timings.retrieve_ms, found).await?
+            let found = context.retrieve(Search::of(&request.query, request.top_n), deadline);
+            match timed(&mut trace.timings.retrieve_ms, found).await {
+                Ok(candidates) => candidates,
+                Err(failure) => {
+                    trace.degraded = Some(context.without_documents(failure)?);
+                    Vec::new()
+                }
+            }
         }
     };
     let decision = if trace.candidates.is_empty() {
@@ -116,7 +125,7 @@ fn as_given(documents: &[Document]) -> Vec<Candidate> {
     ranked.map(|(rank, d)| Candidate { document: d.clone(), score: 0.0, rank }).collect()
 }
 
-/// The decision when the index knows nothing: answer directly, with certainty.
+/// The decision when nothing was found: answer directly, with certainty.
 fn nothing_to_choose(context: &Context, request: &Request) -> Decision {
     Decision {
         id: request.decision_id.clone(),
@@ -164,6 +173,7 @@ fn served(episode: Episode, answer: Option<Answer>, timings: Timings) -> Result<
         decision_id: decision.id,
         answer,
         gate: decision.gate,
+        degraded: episode.degraded,
         propensity,
         timings,
         policy: decision.policy,

@@ -14,7 +14,7 @@ mod snapshots;
 
 pub use environment::{Environment, EnvironmentError, Trial};
 pub use generator::{GenerateError, Generator};
-pub use index::{SearchError, SearchIndex};
+pub use index::{Search, SearchError, SearchIndex};
 pub use judge::{Judge, JudgeError, JudgeTask};
 pub use learner::{Batch, Examination, LearnError, LearnReport, Learner};
 pub use log::{

@@ -36,6 +36,8 @@ pub struct Dropped {
     pub overflow: u64,
     /// No decision, or a propensity that is no probability.
     pub untrainable: u64,
+    /// Answered without documents because none could be had.
+    pub degraded: u64,
 }
 
 /// What happened to a sample offered.
@@ -74,6 +76,10 @@ impl ReplayBuffer {
         sample: Sample,
         serving: PolicyVersion,
     ) -> (Inserted, Vec<DecisionId>) {
+        if sample.episode.degraded.is_some() {
+            self.dropped.degraded += 1;
+            return (Inserted::Refused, Vec::new());
+        }
         let Some(decision) = &sample.episode.decision else {
             self.dropped.untrainable += 1;
             return (Inserted::Refused, Vec::new());

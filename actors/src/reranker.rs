@@ -309,7 +309,7 @@ fn lost_or<T>(over: Result<Result<T, ComputeError>, Broken>) -> Result<T, String
 /// The request of a readiness check: one query, one candidate, no chance.
 fn probe() -> DecideRequest {
     let text = "is the policy ready".to_owned();
-    let document = Document { id: "probe".into(), title: String::new(), text: text.clone() };
+    let document = Document { id: "probe".into(), text: text.clone(), ..Document::default() };
     DecideRequest {
         id: DecisionId::from("probe"),
         query: Query { text, ..Query::default() },

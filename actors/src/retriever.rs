@@ -4,7 +4,7 @@
 //! own caller a typed error and nobody else anything.
 
 use crate::bounds::{Broken, Lanes, all_at_least_one, guarded};
-use crate::ports::{SearchError, SearchIndex};
+use crate::ports::{self, SearchError, SearchIndex};
 use crate::types::Candidate;
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use serde::{Deserialize, Serialize};
@@ -57,12 +57,10 @@ pub enum Error {
 /// What the retriever understands.
 #[derive(Debug)]
 pub enum Message {
-    /// Finds at most `k` candidates.
+    /// Finds candidates.
     Search {
-        /// Text to search for.
-        query: String,
-        /// Most candidates.
-        k: usize,
+        /// What is searched for.
+        search: ports::Search,
         /// Where the candidates go, best first.
         reply: RpcReplyPort<Result<Vec<Candidate>, Error>>,
     },
@@ -111,8 +109,7 @@ pub struct Observed {
 pub struct Retriever;
 
 struct Search {
-    query: String,
-    k: usize,
+    search: ports::Search,
     reply: RpcReplyPort<Result<Vec<Candidate>, Error>>,
 }
 
@@ -144,9 +141,7 @@ impl Actor for Retriever {
         state: &mut State,
     ) -> Result<(), ActorProcessingErr> {
         match message {
-            Message::Search { query, k, reply } => {
-                state.search(&myself, Search { query, k, reply });
-            }
+            Message::Search { search, reply } => state.search(&myself, Search { search, reply }),
             Message::Finished(how) => state.finished(&myself, how),
             Message::Observe(reply) => state.observe(reply),
         }
@@ -172,8 +167,8 @@ impl State {
         let (index, myself) = (Arc::clone(&self.args.index), myself.clone());
         let deadline = Duration::from_millis(self.args.config.deadline_ms);
         ractor::concurrency::spawn(async move {
-            let Search { query, k, reply } = search;
-            let found = guarded(deadline, async move { index.search(&query, k).await }).await;
+            let Search { search, reply } = search;
+            let found = guarded(deadline, async move { index.search(&search).await }).await;
             let result = match found {
                 Ok(Ok(candidates)) => Ok(candidates),
                 Ok(Err(error @ SearchError::Unavailable(_))) => {

@@ -29,6 +29,7 @@ metrics_table! {
     METRICS:
     EPISODES = "regrade_episode_requests_total", Counter, "Queries over, by outcome (answered, reranked, failed, overloaded, refused).";
     EPISODE_SECONDS = "regrade_episode_duration_seconds", Histogram, "Time spent, by stage (retrieve, decide, generate, log, total).";
+    DEGRADED = "regrade_episodes_degraded_total", Counter, "Queries answered without documents, by why there were none (unavailable, deadline).";
     IN_FLIGHT = "regrade_episodes_in_flight", Gauge, "Queries being worked on.";
     ACTOR_RESTARTS = "regrade_actor_restarts_total", Counter, "Restarts, by actor.";
     ACTOR_DOWN = "regrade_actor_given_up", Gauge, "1 for an actor whose restart budget is spent.";
@@ -89,6 +90,12 @@ pub fn stage_took(stage: &'static str, took: Duration) {
 /// Records a value of a distribution without labels.
 pub fn observe(metric: &'static str, value: f64) {
     metrics::histogram!(metric).record(value);
+}
+
+/// A query goes on without documents, for this `reason`.
+pub fn degraded(reason: &'static str, error: &dyn std::error::Error) {
+    count(DEGRADED, "reason", reason);
+    tracing::warn!(reason, %error, "no documents, answering without");
 }
 
 /// An actor died and will be started again after `delay`.

@@ -15,10 +15,10 @@ pub use answer::{Answer, AnswerRecord, Feedback, Ranked, Served, Timings, Usage}
 pub use decision::{
     CandidateStates, Decision, Exploration, Gate, PolicyStamp, SelectionLimits, StatesError,
 };
-pub use episode::{Episode, Outcome};
+pub use episode::{Degraded, Episode, Outcome};
 pub use ids::{DecisionId, Digest, DocumentId, PolicyVersion, QueryId, next_id};
 pub use policy::{PolicyRecord, PolicySnapshot, PolicyState};
-pub use query::{Candidate, Document, Query};
+pub use query::{Candidate, Document, Filter, Query};
 pub use reward::{Reward, RewardPart, RewardRecord, Sample, Verdict};
 
 /// Version of the record schema, written into every record of the log.

@@ -221,8 +221,8 @@ mod tests {
         let query = Query { text: question.to_owned(), references, ..Query::default() };
         let document = |text: &&str| Document {
             id: "same id".into(),
-            title: String::new(),
             text: (*text).to_owned(),
+            ..Document::default()
         };
         Trial { query, documents: texts.iter().map(document).collect() }
     }

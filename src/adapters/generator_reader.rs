@@ -189,8 +189,8 @@ mod tests {
     fn documents(texts: &[&str]) -> Vec<Document> {
         let document = |(n, text): (usize, &&str)| Document {
             id: format!("d{n}").as_str().into(),
-            title: String::new(),
             text: (*text).to_owned(),
+            ..Document::default()
         };
         texts.iter().enumerate().map(document).collect()
     }

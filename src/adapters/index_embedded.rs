@@ -1,29 +1,28 @@
 //! The search index in one local folder: `ports::SearchIndex` by BM25 on tantivy.
 //!
 //! tantivy keeps postings and passages; the scores are ours, because its BM25 has fixed constants
-//! and rounded lengths. Title and text are indexed as one. One process writes a folder at a time.
-//! Blocking work runs on tokio's blocking threads.
+//! and rounded lengths. Title and text are indexed as one. Filters are applied before the best are
+//! taken, so that a narrow one still finds its `k`. One process writes a folder at a time. Blocking
+//! work runs on tokio's blocking threads.
 
 mod bm25;
+mod fields;
 
 use crate::retrieval::tokens;
-use actors::ports::{SearchError, SearchIndex};
-use actors::types::{Candidate, Document, DocumentId};
+use actors::ports::{Search, SearchError, SearchIndex};
+use actors::types::{Candidate, Document, DocumentId, Filter};
 use async_trait::async_trait;
 use bm25::Pool;
+use fields::{Fields, schema};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use tantivy::schema::{
-    FAST, Field, INDEXED, IndexRecordOption, STORED, STRING, Schema, TextFieldIndexing, TextOptions,
-};
-use tantivy::{
-    DocAddress, Index, IndexReader, IndexWriter, ReloadPolicy, Searcher, TantivyDocument,
-    TantivyError, Term,
-};
+use tantivy::{Index, IndexReader, IndexWriter, ReloadPolicy, TantivyError, Term};
 
 /// Longest document id, bytes.
 const ID_BYTES_MAX: usize = 1_024;
+/// Longest key of metadata with its value, bytes: what one term of the index may hold.
+const METADATA_BYTES_MAX: usize = 16_384;
 
 /// Settings of the embedded index.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -64,17 +63,6 @@ impl Default for EmbeddedIndexConfig {
 #[derive(Clone)]
 pub struct EmbeddedIndex {
     shared: Arc<Shared>,
-}
-
-#[derive(Clone, Copy)]
-struct Fields {
-    id: Field,
-    title: Field,
-    text: Field,
-    /// Terms of title and text, as [`tokens`] gives them, split at spaces.
-    terms: Field,
-    /// Number of those terms.
-    length: Field,
 }
 
 struct Shared {
@@ -126,8 +114,8 @@ impl EmbeddedIndex {
             .reload_policy(ReloadPolicy::Manual)
             .try_into()
             .map_err(|error| unavailable("open", &error))?;
-        let pool = Pool::load(reader.searcher(), fields.terms)
-            .map_err(|error| unavailable("read", &error))?;
+        let pool =
+            Pool::load(reader.searcher(), fields).map_err(|error| unavailable("read", &error))?;
         let shared = Shared {
             index,
             fields,
@@ -142,15 +130,18 @@ impl EmbeddedIndex {
 
 #[async_trait]
 impl SearchIndex for EmbeddedIndex {
-    async fn search(&self, query: &str, k: usize) -> Result<Vec<Candidate>, SearchError> {
+    async fn search(&self, search: &Search) -> Result<Vec<Candidate>, SearchError> {
         let shared = Arc::clone(&self.shared);
-        let terms = query_terms(query, shared.config.query_terms_max);
-        let k = k.min(shared.config.candidates_max);
+        let terms = query_terms(&search.text, shared.config.query_terms_max);
+        let k = search.k.min(shared.config.candidates_max);
         if terms.is_empty() || k == 0 {
             return Ok(Vec::new());
         }
-        blocking(move || shared.search(&terms, k).map_err(|error| unavailable("search", &error)))
-            .await
+        let filter = search.filter.clone();
+        blocking(move || {
+            shared.search(&terms, k, &filter).map_err(|error| unavailable("search", &error))
+        })
+        .await
     }
 
     async fn upsert(&self, documents: &[Document]) -> Result<(), SearchError> {
@@ -161,6 +152,7 @@ impl SearchIndex for EmbeddedIndex {
                 document.id.0
             )));
         }
+        documents.iter().try_for_each(check_metadata)?;
         if documents.is_empty() {
             return Ok(());
         }
@@ -170,7 +162,7 @@ impl SearchIndex for EmbeddedIndex {
             shared.write(|writer| {
                 for document in &documents {
                     writer.delete_term(Term::from_field_text(fields.id, document.id.as_str()));
-                    writer.add_document(fields.stored(document))?;
+                    writer.add_document(fields.stored(document)?)?;
                 }
                 Ok(())
             })
@@ -205,9 +197,14 @@ impl Shared {
         Arc::clone(&self.pool.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn search(&self, terms: &[String], k: usize) -> Result<Vec<Candidate>, TantivyError> {
+    fn search(
+        &self,
+        terms: &[String],
+        k: usize,
+        filter: &Filter,
+    ) -> Result<Vec<Candidate>, TantivyError> {
         let pool = self.pool();
-        let hits = pool.top(terms, k, &self.config)?;
+        let hits = pool.top(terms, k, filter, &self.config)?;
         let mut candidates = Vec::with_capacity(hits.len());
         for (rank, hit) in hits.into_iter().enumerate() {
             let document = self.fields.load(pool.searcher(), hit.address)?;
@@ -241,54 +238,23 @@ impl Shared {
             .map_err(|error| unavailable("write to", &error))?;
         *slot = Some(writer);
         self.reader.reload().map_err(|error| unavailable("reload", &error))?;
-        let pool = Pool::load(self.reader.searcher(), self.fields.terms)
+        let pool = Pool::load(self.reader.searcher(), self.fields)
             .map_err(|error| unavailable("read", &error))?;
         *self.pool.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(pool);
         Ok(())
     }
 }
 
-impl Fields {
-    fn stored(self, document: &Document) -> TantivyDocument {
-        let mut terms = tokens(&document.title);
-        terms.extend(tokens(&document.text));
-        let mut stored = TantivyDocument::default();
-        stored.add_text(self.id, document.id.as_str());
-        stored.add_text(self.title, &document.title);
-        stored.add_text(self.text, &document.text);
-        stored.add_u64(self.length, terms.len() as u64);
-        stored.add_text(self.terms, terms.join(" "));
-        stored
+fn check_metadata(document: &Document) -> Result<(), SearchError> {
+    let long = |(key, value): &(&String, &String)| key.len() + value.len() > METADATA_BYTES_MAX;
+    match document.metadata.iter().find(long) {
+        None => Ok(()),
+        Some((key, _)) => Err(SearchError::Refused(format!(
+            "metadata `{key:.40}` of document `{}` is longer than {METADATA_BYTES_MAX} bytes with \
+             its value",
+            document.id
+        ))),
     }
-
-    fn load(self, searcher: &Searcher, address: DocAddress) -> Result<Document, TantivyError> {
-        use tantivy::schema::Value;
-        let stored: TantivyDocument = searcher.doc(address)?;
-        let text = |field| {
-            stored.get_first(field).and_then(|value| value.as_str()).unwrap_or_default().to_owned()
-        };
-        Ok(Document {
-            id: DocumentId(text(self.id)),
-            title: text(self.title),
-            text: text(self.text),
-        })
-    }
-}
-
-fn schema() -> (Schema, Fields) {
-    let mut schema = Schema::builder();
-    let terms = TextFieldIndexing::default()
-        .set_tokenizer("whitespace")
-        .set_fieldnorms(false)
-        .set_index_option(IndexRecordOption::WithFreqs);
-    let fields = Fields {
-        id: schema.add_text_field("id", STRING | STORED | FAST),
-        title: schema.add_text_field("title", STORED),
-        text: schema.add_text_field("text", STORED),
-        terms: schema.add_text_field("terms", TextOptions::default().set_indexing_options(terms)),
-        length: schema.add_u64_field("length", FAST | INDEXED),
-    };
-    (schema.build(), fields)
 }
 
 /// The first distinct terms of a query, in order.

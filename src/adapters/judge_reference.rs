@@ -114,6 +114,7 @@ mod tests {
             candidates: Vec::new(),
             decision: None,
             outcome: Outcome::Answered { answer },
+            degraded: None,
             finished_ms: 0,
             duration_ms: 0,
         };

@@ -2,7 +2,7 @@
 
 use super::progress::Progress;
 use super::{CliError, say};
-use crate::config::{Config, Layers, Placement};
+use crate::config::{Config, IndexKind, Layers};
 use crate::demo::{self, DemoConfig, DemoEvent};
 use crate::evaluate::{Report, table};
 use crate::wiring;
@@ -64,7 +64,7 @@ pub async fn run(args: Args) -> Result<(), CliError> {
 /// A service in a temporary folder that learns every few score of rewards.
 fn settings(args: &Args, folder: &std::path::Path) -> Result<Config, CliError> {
     let mut config = Config::load(&Layers::default())?;
-    config.index.kind = Placement::Memory;
+    config.index.kind = IndexKind::Memory;
     config.log.folder = folder.join("log");
     config.snapshots.url = folder.join("policies").display().to_string();
     config.generator.model.clone_from(&args.model);

@@ -3,6 +3,7 @@
 use super::progress::Progress;
 use super::settings::ConfigArgs;
 use super::{CliError, say};
+use crate::config::IndexKind;
 use crate::{datasets, wiring};
 use serde_json::json;
 use std::path::PathBuf;
@@ -26,9 +27,10 @@ pub struct Args {
 /// A file that cannot be read (nothing is written then), or an index that cannot be opened.
 pub async fn run(args: Args) -> Result<(), CliError> {
     let config = args.settings.load(Vec::new())?;
-    if config.index.kind == crate::config::Placement::Memory {
+    if config.index.kind == IndexKind::Memory {
         return Err(CliError::Usage(
-            "`index.kind = \"memory\"` would be gone at the end of this command; use \"embedded\""
+            "`index.kind = \"memory\"` would be gone at the end of this command; use \"embedded\" or \
+             \"qdrant\""
                 .to_owned(),
         ));
     }
@@ -43,5 +45,11 @@ pub async fn run(args: Args) -> Result<(), CliError> {
     }
     progress.finish();
     let total = index.count().await.map_err(|e| CliError::failed("cannot count passages", e))?;
-    say(json!({ "indexed": passages.len(), "total": total, "folder": config.index.folder }))
+    let (of, place) = match config.index.kind {
+        IndexKind::Qdrant => ("collection", config.index.qdrant.collection),
+        IndexKind::Embedded | IndexKind::Memory => {
+            ("folder", config.index.folder.to_string_lossy().into_owned())
+        }
+    };
+    say(json!({ "indexed": passages.len(), "total": total, of: place }))
 }

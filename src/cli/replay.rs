@@ -10,7 +10,7 @@ mod traffic;
 use super::progress::Progress;
 use super::settings::ConfigArgs;
 use super::{CliError, say};
-use crate::config::{Config, LogKind, Placement};
+use crate::config::{Config, IndexKind, LogKind};
 use crate::{datasets, wiring};
 use actors::service::{Service, ServiceHandle};
 use actors::types::Exploration;
@@ -80,7 +80,7 @@ pub async fn run(args: Args) -> Result<(), CliError> {
 /// Nothing stays behind, and chance has a part: greedy decisions teach nothing.
 fn defaults() -> Config {
     let mut config = Config::default();
-    config.index.kind = Placement::Memory;
+    config.index.kind = IndexKind::Memory;
     config.log.kind = LogKind::Memory;
     config.snapshots.url = "memory:".to_owned();
     config.service.exploration = Exploration::Sample { temperature: 1.0, epsilon: 0.05 };

@@ -6,8 +6,8 @@
 use super::error::Problem;
 use super::layers::{Table, find};
 use super::source::Origins;
-use super::{Config, Device, LogKind, Placement};
 use crate::adapters::snapshots_object::{self, PlaceError};
+use super::{Config, Device, IndexConfig, IndexKind, LogKind};
 use crate::rewards::BlendError;
 use tracing_subscriber::EnvFilter;
 
@@ -88,11 +88,7 @@ impl Check<'_> {
             "give it 15 MB or more, or leave it out for the default",
         );
         self.snapshots(config);
-        if config.index.kind == Placement::Memory {
-            self.idle("index.folder", "`index.kind = \"memory\"` keeps nothing on disk");
-        } else {
-            self.filled("index.folder", &config.index.folder.to_string_lossy());
-        }
+        self.index(config);
         self.log(config);
     }
 
@@ -148,6 +144,50 @@ impl Check<'_> {
             place.text.push('…');
             place.width = 1;
         }
+    }
+
+    /// Each kind of index has settings of its own; those of another would do nothing.
+    fn index(&mut self, config: &Config) {
+        let (index, defaults) = (&config.index, IndexConfig::default());
+        let has_folder = index.folder != defaults.folder;
+        let has_search = index.search != defaults.search;
+        let has_server = index.qdrant != defaults.qdrant;
+        let server = "only `index.kind = \"qdrant\"` asks a server";
+        match index.kind {
+            IndexKind::Memory => {
+                let why = "`index.kind = \"memory\"` keeps nothing on disk";
+                self.idle_if(has_folder, "index.folder", why);
+                self.idle_if(has_server, "index.qdrant", server);
+            }
+            IndexKind::Embedded => {
+                self.filled("index.folder", &index.folder.to_string_lossy());
+                self.idle_if(has_server, "index.qdrant", server);
+            }
+            IndexKind::Qdrant => {
+                let why = "`index.kind = \"qdrant\"` has its settings in `index.qdrant`";
+                self.idle_if(has_folder, "index.folder", why);
+                self.idle_if(has_search, "index.search", why);
+                self.qdrant(config);
+            }
+        }
+    }
+
+    fn qdrant(&mut self, config: &Config) {
+        let qdrant = &config.index.qdrant;
+        if let Err((field, expected)) = qdrant.validate() {
+            let key = format!("index.qdrant.{field}");
+            let remedy = format!("change `{key}`, or leave it out for the default");
+            self.require(false, &[&key], &format!("expected {expected}"), &remedy);
+        }
+        let (search, retriever) = (qdrant.search_deadline_ms, config.service.retriever.deadline_ms);
+        self.require(
+            search < retriever,
+            &["index.qdrant.search_deadline_ms", "service.retriever.deadline_ms"],
+            &format!(
+                "a search may take {search} ms, but is cut off after {retriever} ms without a reason"
+            ),
+            "raise `service.retriever.deadline_ms`, or lower `index.qdrant.search_deadline_ms`",
+        );
     }
 
     fn learner(&mut self, config: &Config) {
@@ -229,6 +269,14 @@ impl Check<'_> {
     fn filled(&mut self, key: &str, value: &str) {
         let remedy = format!("give `{key}` a value, or leave it out for the default");
         self.require(!value.trim().is_empty(), &[key], "is empty", &remedy);
+    }
+
+    /// The same for a value that differs from its default: a default does no harm, and the resolved
+    /// configuration names every setting.
+    fn idle_if(&mut self, differs: bool, key: &str, why: &str) {
+        if differs {
+            self.idle(key, why);
+        }
     }
 
     /// The key must not have been given: nothing would read it.

@@ -4,6 +4,7 @@
 
 use crate::adapters::generator_reader::ReaderGeneratorConfig;
 use crate::adapters::index_embedded::EmbeddedIndexConfig;
+use crate::adapters::index_qdrant::QdrantConfig;
 use crate::adapters::log_embedded::EmbeddedLogConfig;
 use crate::adapters::log_kafka::KafkaLogConfig;
 use crate::adapters::snapshots_object::{SnapshotLimits, StoreOptions};
@@ -45,15 +46,17 @@ impl Default for ServerConfig {
     }
 }
 
-/// Where an embedded store keeps its data.
+/// Which index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Placement {
+pub enum IndexKind {
     /// In a folder, durable.
     #[default]
     Embedded,
     /// In memory, gone with the process.
     Memory,
+    /// On a Qdrant server.
+    Qdrant,
 }
 
 /// `[index]`: where passages are found.
@@ -61,19 +64,23 @@ pub enum Placement {
 #[serde(deny_unknown_fields, default)]
 pub struct IndexConfig {
     /// Which index.
-    pub kind: Placement,
-    /// Folder of the embedded index; `memory` has none.
+    pub kind: IndexKind,
+    /// Folder of the embedded index; the other kinds have none.
     pub folder: PathBuf,
-    /// How text is matched, and how much of a query and of a list is taken.
+    /// How the embedded index, and that in memory, match text, and how much of a query and of a
+    /// list is taken.
     pub search: EmbeddedIndexConfig,
+    /// The server of kind `qdrant`.
+    pub qdrant: QdrantConfig,
 }
 
 impl Default for IndexConfig {
     fn default() -> Self {
         Self {
-            kind: Placement::Embedded,
+            kind: IndexKind::Embedded,
             folder: ".regrade/index".into(),
             search: EmbeddedIndexConfig::default(),
+            qdrant: QdrantConfig::default(),
         }
     }
 }

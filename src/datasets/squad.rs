@@ -112,7 +112,12 @@ fn question_of(entry: Entry, positive: &DocumentId) -> Question {
 fn document(title: &str, text: &str) -> Document {
     let digest = PolicySnapshot::digest_of(format!("{title}\n{text}").as_bytes());
     let id = digest.as_str().chars().take(12).collect::<String>();
-    Document { id: DocumentId(id), title: title.replace('_', " "), text: text.to_owned() }
+    Document {
+        id: DocumentId(id),
+        title: title.replace('_', " "),
+        text: text.to_owned(),
+        ..Document::default()
+    }
 }
 
 fn parse(name: &str, source: impl Read) -> Result<File, DatasetError> {

@@ -1,11 +1,14 @@
 //! `POST /v1/answer`: a question in, an answer with its decision out.
+//!
+//! `filter` narrows what is retrieved: `{"lang": ["en", "de"], "year": ["2024"]}` finds documents
+//! whose metadata has one of the values under each key.
 
 use super::Gateway;
 use super::body::{self, DocumentInput};
 use super::error::ApiError;
 use super::observe::timings;
 use actors::service::{Overrides, Served};
-use actors::types::{Exploration, Query, QueryId, SelectionLimits};
+use actors::types::{Exploration, Filter, Query, QueryId, SelectionLimits};
 use axum::Json;
 use axum::body::Body;
 use axum::extract::{Request, State};
@@ -22,6 +25,8 @@ struct AnswerRequest {
     id: Option<String>,
     tenant: Option<String>,
     candidates: Option<Vec<DocumentInput>>,
+    #[serde(default)]
+    filter: Filter,
     #[serde(default)]
     references: Vec<String>,
     #[serde(default)]
@@ -49,6 +54,7 @@ pub(super) async fn post(
 fn admit(input: AnswerRequest, gateway: &Gateway) -> Result<(Query, Overrides), ApiError> {
     let limits = &gateway.limits;
     body::check_query(&input.query, limits)?;
+    body::check_filter(&input.filter, input.candidates.is_none())?;
     if input.top_n.is_some_and(|n| n == 0 || n > limits.max_documents) {
         let message = format!("`top_n` must lie in 1..={}", limits.max_documents);
         return Err(ApiError::field("top_n", message));
@@ -72,6 +78,7 @@ fn admit(input: AnswerRequest, gateway: &Gateway) -> Result<(Query, Overrides), 
         text: input.query,
         tenant: input.tenant,
         candidates,
+        filter: input.filter,
         references: input.references,
         metadata: input.metadata,
         time_ms: input.time_ms,
@@ -92,6 +99,7 @@ fn response(served: Served) -> Value {
                 "id": d.document.id,
                 "title": d.document.title,
                 "text": d.document.text,
+                "metadata": d.document.metadata,
                 "index": d.index,
                 "score": d.score,
             })
@@ -105,6 +113,7 @@ fn response(served: Served) -> Value {
         "decision_id": served.decision_id,
         "policy": served.policy,
         "gate": served.gate,
+        "degraded": served.degraded,
         "k": documents.len(),
         "documents": documents,
         "usage": answer.usage,

@@ -4,13 +4,13 @@
 
 use super::error::ApiError;
 use crate::config::ServerConfig;
-use actors::types::{Document, DocumentId};
+use actors::types::{Document, DocumentId, Filter};
 use axum::body::Body;
 use axum::extract::Request;
 use axum::http::{StatusCode, header};
 use serde::de::{DeserializeOwned, MapAccess, Visitor, value::MapAccessDeserializer};
 use serde::{Deserialize, Deserializer};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 /// Reads a JSON body into a type; at most `max_body_bytes` are ever held.
@@ -117,7 +117,26 @@ pub(super) fn check_query(text: &str, limits: &ServerConfig) -> Result<(), ApiEr
     Ok(())
 }
 
-/// A document as clients send it: plain text, or `{text, title?, id?}`.
+/// Refuses a filter that nothing could pass, and one that nothing would read.
+pub(super) fn check_filter(filter: &Filter, is_retrieved: bool) -> Result<(), ApiError> {
+    if !is_retrieved && !filter.is_empty() {
+        let message = "`filter` has no effect on `candidates`; send one of the two";
+        return Err(ApiError::field("filter", message));
+    }
+    for (key, values) in filter {
+        if key.is_empty() {
+            return Err(ApiError::field("filter", "a key of `filter` is empty"));
+        }
+        if values.is_empty() {
+            let message =
+                format!("`{key}` lists no value; name one that may pass, or leave it out");
+            return Err(ApiError::field(format!("filter.{key}"), message));
+        }
+    }
+    Ok(())
+}
+
+/// A document as clients send it: plain text, or `{text, title?, id?, metadata?}`.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct DocumentInput {
     /// Name, if the client has one.
@@ -126,6 +145,8 @@ pub(super) struct DocumentInput {
     pub(super) title: String,
     /// Body.
     pub(super) text: String,
+    /// Free key-value pairs.
+    pub(super) metadata: BTreeMap<String, String>,
 }
 
 #[derive(Deserialize)]
@@ -136,6 +157,8 @@ struct DocumentObject {
     #[serde(default)]
     title: String,
     text: String,
+    #[serde(default)]
+    metadata: BTreeMap<String, String>,
 }
 
 impl<'de> Deserialize<'de> for DocumentInput {
@@ -145,16 +168,21 @@ impl<'de> Deserialize<'de> for DocumentInput {
             type Value = DocumentInput;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a string or an object {text, title?, id?}")
+                f.write_str("a string or an object {text, title?, id?, metadata?}")
             }
 
             fn visit_str<E>(self, text: &str) -> Result<DocumentInput, E> {
-                Ok(DocumentInput { id: None, title: String::new(), text: text.to_owned() })
+                Ok(DocumentInput {
+                    id: None,
+                    title: String::new(),
+                    text: text.to_owned(),
+                    metadata: BTreeMap::new(),
+                })
             }
 
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<DocumentInput, A::Error> {
                 let o = DocumentObject::deserialize(MapAccessDeserializer::new(map))?;
-                Ok(DocumentInput { id: o.id, title: o.title, text: o.text })
+                Ok(DocumentInput { id: o.id, title: o.title, text: o.text, metadata: o.metadata })
             }
         }
         deserializer.deserialize_any(TextOrObject)
@@ -190,7 +218,12 @@ pub(super) fn documents(
             let param = format!("{field}[{position}].id");
             return Err(ApiError::field(param, format!("document id `{id}` is given twice")));
         }
-        documents.push(Document { id: DocumentId(id), title: input.title, text: input.text });
+        documents.push(Document {
+            id: DocumentId(id),
+            title: input.title,
+            text: input.text,
+            metadata: input.metadata,
+        });
     }
     Ok(documents)
 }

@@ -89,6 +89,11 @@ impl From<ServiceError> for ApiError {
             ServiceError::Refused(reason) => {
                 Self::new(StatusCode::UNPROCESSABLE_ENTITY, "refused", reason)
             }
+            ServiceError::Unavailable { stage, reason } => Self::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "unavailable",
+                format!("stage `{stage}` is unavailable: {reason}"),
+            ),
             ServiceError::Failed { stage, reason, timed_out } => {
                 let (status, code) = match (timed_out, stage) {
                     (true, _) => (StatusCode::GATEWAY_TIMEOUT, "deadline"),

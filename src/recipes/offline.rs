@@ -8,7 +8,7 @@
 use crate::datasets::{Question, bucket};
 use actors::ports::{
     Batch, DecideRequest, Examination, Generator, Judge, JudgeTask, LearnReport, Learner, Policy,
-    SearchIndex,
+    Search, SearchIndex,
 };
 use actors::types::{
     Candidate, Decision, DecisionId, Episode, Exploration, Outcome, PolicySnapshot, PolicyVersion,
@@ -105,7 +105,7 @@ pub async fn collect(
             let query = question.to_query();
             let candidates = setting
                 .index
-                .search(&query.text, setting.top_n)
+                .search(&Search::of(&query, setting.top_n))
                 .await
                 .map_err(|e| failed(&query, &e))?;
             if !candidates.is_empty() {
@@ -147,6 +147,7 @@ async fn judged(
         candidates,
         decision: Some(decision),
         outcome: Outcome::Answered { answer },
+        degraded: None,
         finished_ms: 0,
         duration_ms: 0,
     };

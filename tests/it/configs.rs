@@ -187,3 +187,79 @@ fn all_bounds_that_are_broken_are_told_at_once() {
     let told = error("[server]\nmax_documents = 0\nrequest_deadline_ms = 0\n");
     assert!(told.contains("a.toml:2:17") && told.contains("a.toml:3:23"), "{told}");
 }
+
+#[test]
+fn settings_of_another_kind_of_index_are_refused() {
+    insta::assert_snapshot!(error("[index.qdrant]\nurl = \"http://elsewhere:6334\"\n"), @r#"
+    a.toml:1:1: `index.qdrant`: has no effect: only `index.kind = "qdrant"` asks a server
+      |
+    1 | [index.qdrant]
+      | ^^^^^^^^^^^^^^
+      = remove `index.qdrant`
+    "#);
+    insta::assert_snapshot!(error("[index]\nkind = \"qdrant\"\n[index.search]\nk1 = 1.2\n"), @r#"
+    a.toml:3:1: `index.search`: has no effect: `index.kind = "qdrant"` has its settings in `index.qdrant`
+      |
+    3 | [index.search]
+      | ^^^^^^^^^^^^^^
+      = remove `index.search`
+    "#);
+    insta::assert_snapshot!(error("[index]\nkind = \"qdrant\"\nfolder = \"here\"\n"), @r#"
+    a.toml:3:10: `index.folder`: has no effect: `index.kind = "qdrant"` has its settings in `index.qdrant`
+      |
+    3 | folder = "here"
+      |          ^^^^^^
+      = remove `index.folder`
+    "#);
+}
+
+#[test]
+fn settings_of_the_index_server_have_bounds() {
+    let with =
+        |setting: &str| error(&format!("[index]\nkind = \"qdrant\"\n[index.qdrant]\n{setting}\n"));
+    insta::assert_snapshot!(with("url = \"localhost:6334\""), @r#"
+    a.toml:4:7: `index.qdrant.url`: expected `http://host:6334`, or `https://…` for TLS
+      |
+    4 | url = "localhost:6334"
+      |       ^^^^^^^^^^^^^^^^
+      = change `index.qdrant.url`, or leave it out for the default
+    "#);
+    insta::assert_snapshot!(with("retry = { attempts_max = 0 }"), @r#"
+    a.toml:4:26: `index.qdrant.retry.attempts_max`: expected a number of at least 1
+      |
+    4 | retry = { attempts_max = 0 }
+      |                          ^
+      = change `index.qdrant.retry.attempts_max`, or leave it out for the default
+    "#);
+    insta::assert_snapshot!(with("search_deadline_ms = 5000"), @r#"
+    a.toml:4:22: `index.qdrant.search_deadline_ms`: a search may take 5000 ms, but is cut off after 2000 ms without a reason
+      |
+    4 | search_deadline_ms = 5000
+      |                      ^^^^
+      = raise `service.retriever.deadline_ms`, or lower `index.qdrant.search_deadline_ms`
+    "#);
+    for (setting, expected) in [
+        ("collection = \"a/b\"", "expected a name without slashes and spaces"),
+        ("api_key_env = \"\"", "expected the name of an environment variable"),
+        ("filter_fields = [\"a.b\"]", "expected names of letters, digits, `_` and `-`"),
+        ("k1 = -1.0", "expected a number ≥ 0"),
+        ("b = 1.5", "expected a number from 0 to 1"),
+        ("average_length = 0.0", "expected a number above 0"),
+        ("batch = 2000", "expected a number from 1 to 1024"),
+        ("prefetch = 0", "expected a number of at least 1"),
+        ("breaker = { cooldown_ms = 0 }", "expected a number of at least 1"),
+        ("pefetch = 3", "did you mean `prefetch`?"),
+    ] {
+        let told = with(setting);
+        assert!(told.contains(expected) && told.contains("a.toml:4:"), "{told}");
+    }
+}
+
+#[test]
+fn a_resolved_configuration_of_every_kind_of_index_loads_again() {
+    for kind in ["embedded", "memory", "qdrant"] {
+        let config = load(&[&format!("[index]\nkind = \"{kind}\"\n")], &[], &[]).unwrap();
+        let again = load(&[&config.to_toml().unwrap()], &[], &[]);
+        assert_eq!(again.as_ref(), Ok(&config));
+    }
+}

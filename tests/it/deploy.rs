@@ -41,13 +41,7 @@ fn words<'t>(text: &'t str, lead: &str) -> BTreeSet<&'t str> {
 
 #[test]
 fn every_metric_that_is_drawn_or_alerts_is_one_that_the_service_writes() {
-    let gateway = [regrade::gateway::REQUESTS_TOTAL, regrade::gateway::REQUEST_DURATION_SECONDS];
-    let known: BTreeSet<&str> = actors::telemetry::METRICS
-        .iter()
-        .chain(actors::telemetry::ADAPTER_METRICS)
-        .map(|(name, ..)| *name)
-        .chain(gateway)
-        .collect();
+    let known: BTreeSet<&str> = crate::tidy::metrics().collect();
     let mut wrong = Vec::new();
     let mut used = BTreeSet::new();
     for (folder, extension) in [("grafana", "json"), ("prometheus", "yml"), ("kubernetes", "yaml")]

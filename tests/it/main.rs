@@ -7,6 +7,7 @@ mod deploy;
 mod gateway;
 mod kafka;
 mod parity;
+mod qdrant;
 mod service;
 mod services;
 mod snapshots;

@@ -82,6 +82,7 @@ pub(crate) fn passages() -> Vec<Document> {
         id: format!("p{n}").as_str().into(),
         title: format!("room {n}"),
         text: format!("the key of room {n} is with {name}"),
+        ..Document::default()
     };
     rooms.iter().enumerate().map(passage).collect()
 }

@@ -3,6 +3,18 @@
 use crate::bounds::all_at_least_one;
 use serde::{Deserialize, Serialize};
 
+/// What becomes of a query whose documents cannot be had.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnRetrievalFailure {
+    /// It fails, so that the caller can come again.
+    #[default]
+    Fail,
+    /// It is answered without documents, and marked as degraded. A query that the index refuses,
+    /// or that found the retriever overloaded, fails all the same.
+    Answer,
+}
+
 /// Bounds of one query.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -19,6 +31,10 @@ pub struct Config {
     pub candidates_max: usize,
     /// Longest query text, bytes, ≥ 1.
     pub query_bytes_max: usize,
+    /// Most values in the filter of a query, over all its keys, ≥ 1.
+    pub filter_values_max: usize,
+    /// What becomes of a query when the index is away or too slow.
+    pub on_retrieval_failure: OnRetrievalFailure,
 }
 
 impl Default for Config {
@@ -30,6 +46,8 @@ impl Default for Config {
             backoff_ms: 50,
             candidates_max: 500,
             query_bytes_max: 16_384,
+            filter_values_max: 256,
+            on_retrieval_failure: OnRetrievalFailure::Fail,
         }
     }
 }
@@ -44,6 +62,7 @@ impl Config {
             ("backoff_ms", self.backoff_ms),
             ("candidates_max", self.candidates_max as u64),
             ("query_bytes_max", self.query_bytes_max as u64),
+            ("filter_values_max", self.filter_values_max as u64),
         ])
     }
 }

@@ -1,12 +1,12 @@
 //! The stages of an episode: each one request to an actor or the log, under a deadline, with its
 //! failures in one form.
 
-use super::{Config, Request};
+use super::{Config, OnRetrievalFailure, Request};
 use crate::clock::Clock;
-use crate::ports::{DecideRequest, EventLog, LogError, Stream};
+use crate::ports::{DecideRequest, EventLog, LogError, Search, Stream};
 use crate::slot::{Slot, SlotError};
 use crate::tail::record;
-use crate::types::{Answer, Candidate, Decision, Document, Episode, PolicyStamp, Query};
+use crate::types::{Answer, Candidate, Decision, Degraded, Document, Episode, PolicyStamp, Query};
 use crate::{generator, recent_decisions, reranker, retriever, telemetry};
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,12 +27,21 @@ pub struct Failure {
     pub is_refused: bool,
     /// Whether a stage had too much to do.
     pub is_overloaded: bool,
+    /// Whether what a stage needs was away; another try may succeed.
+    pub is_unavailable: bool,
 }
 
 impl Failure {
-    /// A failure that is neither of the special kinds.
+    /// A failure that is of no special kind.
     pub fn of(stage: &'static str, reason: String) -> Self {
-        Self { stage, reason, timed_out: false, is_refused: false, is_overloaded: false }
+        Self {
+            stage,
+            reason,
+            timed_out: false,
+            is_refused: false,
+            is_overloaded: false,
+            is_unavailable: false,
+        }
     }
 
     fn slot(stage: &'static str, error: &SlotError) -> Self {
@@ -68,25 +77,38 @@ pub struct Context {
 }
 
 impl Context {
-    #[tracing::instrument(name = "retriever.search", skip_all, fields(k = k))]
+    #[tracing::instrument(name = "retriever.search", skip_all, fields(k = search.k))]
     pub(super) async fn retrieve(
         &self,
-        text: &str,
-        k: usize,
+        search: Search,
         deadline: Instant,
     ) -> Result<Vec<Candidate>, Failure> {
         let began = Instant::now();
-        let build = |reply| retriever::Message::Search { query: text.to_owned(), k, reply };
+        let build = |reply| retriever::Message::Search { search: search.clone(), reply };
         let deadline = deadline.min(began + self.retrieve_deadline);
         let found = self.retriever.call(build, deadline).await;
         telemetry::stage_took("retrieve", began.elapsed());
-        let found = found.map_err(|error| Failure::slot("retrieve", &error))?;
+        let found = found.map_err(|error| Failure {
+            is_unavailable: !matches!(error, SlotError::Deadline(_)),
+            ..Failure::slot("retrieve", &error)
+        })?;
         found.map_err(|error| Failure {
             timed_out: error == retriever::Error::Deadline,
             is_refused: matches!(error, retriever::Error::Refused(_)),
             is_overloaded: error == retriever::Error::Overloaded,
+            is_unavailable: matches!(error, retriever::Error::Unavailable(_)),
             ..Failure::of("retrieve", error.to_string())
         })
+    }
+
+    /// What an answer does without after a failed retrieval, or the failure if it may not.
+    pub(super) fn without_documents(&self, failure: Failure) -> Result<Degraded, Failure> {
+        let is_passing = failure.is_unavailable || failure.timed_out;
+        if self.config.on_retrieval_failure == OnRetrievalFailure::Fail || !is_passing {
+            return Err(failure);
+        }
+        telemetry::degraded(if failure.timed_out { "deadline" } else { "unavailable" }, &failure);
+        Ok(Degraded { stage: failure.stage.to_owned(), reason: failure.reason })
     }
 
     #[tracing::instrument(

@@ -3,7 +3,7 @@
 use super::{FakeLearner, FakePolicy, Knob, Lesson, MemoryLog};
 use crate::clock::Clock;
 use crate::ports::{
-    GenerateError, Generator, Judge, JudgeError, JudgeTask, SearchError, SearchIndex,
+    GenerateError, Generator, Judge, JudgeError, JudgeTask, Search, SearchError, SearchIndex,
     SnapshotError, SnapshotStore,
 };
 use crate::service::Ports;
@@ -34,9 +34,9 @@ pub struct FakeIndex {
 
 #[async_trait]
 impl SearchIndex for FakeIndex {
-    async fn search(&self, query: &str, k: usize) -> Result<Vec<Candidate>, SearchError> {
+    async fn search(&self, search: &Search) -> Result<Vec<Candidate>, SearchError> {
         self.knob.pass().await.map_err(SearchError::Unavailable)?;
-        let asked = words(query);
+        let asked = words(&search.text);
         let score = |document: &Document| {
             let shared = words(&document.title)
                 .union(&words(&document.text))
@@ -46,9 +46,9 @@ impl SearchIndex for FakeIndex {
         };
         let mut found: Vec<(f32, Document)> =
             lock(&self.documents).values().map(|d| (score(d), d.clone())).collect();
-        found.retain(|(score, _)| *score > 0.0);
+        found.retain(|(score, document)| *score > 0.0 && search.admits(document));
         found.sort_by(|a, b| b.0.total_cmp(&a.0).then_with(|| a.1.id.cmp(&b.1.id)));
-        let ranked = (0..).zip(found.into_iter().take(k));
+        let ranked = (0..).zip(found.into_iter().take(search.k));
         Ok(ranked.map(|(rank, (score, document))| Candidate { document, score, rank }).collect())
     }
 

@@ -117,6 +117,7 @@ mod tests {
             digest: Digest(String::new()),
             uri: String::new(),
             state,
+            replaces: None,
             reason: String::new(),
             time_ms,
         }

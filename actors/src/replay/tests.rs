@@ -34,6 +34,7 @@ fn sample(id: &str, text: &str, version: u64) -> Sample {
         candidates: Vec::new(),
         decision: Some(decision),
         outcome: Outcome::Reranked,
+        degraded: None,
         finished_ms: 0,
         duration_ms: 0,
     };

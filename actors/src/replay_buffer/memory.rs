@@ -230,6 +230,7 @@ fn count_drops(before: Dropped, after: Dropped) {
         ("stale", before.stale, after.stale),
         ("overflow", before.overflow, after.overflow),
         ("untrainable", before.untrainable, after.untrainable),
+        ("degraded", before.degraded, after.degraded),
     ];
     for (reason, before, after) in reasons.into_iter().filter(|(_, before, after)| after > before) {
         telemetry::count_many(telemetry::REPLAY_DROPPED, ("reason", reason), after - before);

@@ -121,6 +121,11 @@ impl Core {
         if given.is_some_and(|n| n > bounds.candidates_max) {
             return Err(format!("candidates: at most {} are allowed", bounds.candidates_max));
         }
+        let values: usize = query.filter.values().map(Vec::len).sum();
+        if values > bounds.filter_values_max {
+            let max = bounds.filter_values_max;
+            return Err(format!("filter: {values} values, at most {max} are allowed"));
+        }
         let top_n = overrides.top_n.unwrap_or(self.config.top_n);
         if top_n == 0 || top_n > bounds.candidates_max {
             return Err(format!("top_n: {top_n} must lie in 1..={}", bounds.candidates_max));

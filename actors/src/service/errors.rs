@@ -15,6 +15,14 @@ pub enum ServiceError {
     /// The request itself is wrong; no retry helps.
     #[error("{0}")]
     Refused(String),
+    /// What a stage needs is away; try later.
+    #[error("{stage} is unavailable: {reason}")]
+    Unavailable {
+        /// `retrieve`.
+        stage: &'static str,
+        /// Why.
+        reason: String,
+    },
     /// A stage failed.
     #[error("{stage} failed: {reason}")]
     Failed {
@@ -34,6 +42,7 @@ impl ServiceError {
             Self::Overloaded => "overloaded",
             Self::NotServing(_) => "not_serving",
             Self::Refused(_) => "refused",
+            Self::Unavailable { .. } => "unavailable",
             Self::Failed { timed_out: true, .. } => "timed_out",
             Self::Failed { .. } => "failed",
         }
@@ -42,11 +51,14 @@ impl ServiceError {
 
 impl From<Failure> for ServiceError {
     fn from(failure: Failure) -> Self {
-        let Failure { stage, reason, timed_out, is_refused, is_overloaded } = failure;
+        let Failure { stage, reason, timed_out, is_refused, is_overloaded, is_unavailable } =
+            failure;
         if is_overloaded {
             Self::Overloaded
         } else if is_refused {
             Self::Refused(reason)
+        } else if is_unavailable {
+            Self::Unavailable { stage, reason }
         } else {
             Self::Failed { stage, reason, timed_out }
         }

@@ -1,6 +1,6 @@
 //! What the generator says, and what people and programs say about it later.
 
-use super::{DecisionId, Document, DocumentId, Gate, PolicyStamp, QueryId};
+use super::{DecisionId, Degraded, Document, DocumentId, Gate, PolicyStamp, QueryId};
 use serde::{Deserialize, Serialize};
 
 /// The answer to one query.
@@ -73,6 +73,9 @@ pub struct Served {
     pub documents: Vec<Ranked>,
     /// Whether documents were fetched at all.
     pub gate: Gate,
+    /// What the answer had to do without; `None` as a rule.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub degraded: Option<Degraded>,
     /// Which weights decided.
     pub policy: PolicyStamp,
     /// Probability of the whole decision under the behaviour policy, in (0, 1]; `None` when it was

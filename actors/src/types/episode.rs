@@ -23,6 +23,16 @@ pub enum Outcome {
     },
 }
 
+/// What an answer had to do without. Such an episode says nothing of the policy: it is never trained
+/// on, and its gate is no decision of anybody's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Degraded {
+    /// The stage that gave nothing: `retrieve`.
+    pub stage: String,
+    /// Why.
+    pub reason: String,
+}
+
 /// The trajectory of one query, written once it is over.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Episode {
@@ -37,6 +47,9 @@ pub struct Episode {
     /// How it ended.
     #[serde(flatten)]
     pub outcome: Outcome,
+    /// What the answer had to do without; `None` as a rule.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub degraded: Option<Degraded>,
     /// When it ended, milliseconds since the Unix epoch.
     pub finished_ms: u64,
     /// From admission to the answer, milliseconds.

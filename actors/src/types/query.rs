@@ -4,6 +4,10 @@ use super::{DocumentId, QueryId};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
+/// Which documents may be found, by their metadata: for each key any of its values; every key must
+/// fit. No key at all lets every document through; a key without values lets none.
+pub type Filter = BTreeMap<String, Vec<String>>;
+
 /// One question to be answered.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -20,6 +24,9 @@ pub struct Query {
     /// Documents to choose from; when present the index is not asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub candidates: Option<Vec<Document>>,
+    /// Which documents may be retrieved, by their metadata; empty for all.
+    #[serde(default, skip_serializing_if = "Filter::is_empty")]
+    pub filter: Filter,
     /// Reference answers, any of which is right; empty when none is known (yet).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub references: Vec<String>,
@@ -43,6 +50,9 @@ pub struct Document {
     pub title: String,
     /// Body.
     pub text: String,
+    /// Free key-value pairs; what a query filters by.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub metadata: BTreeMap<String, String>,
 }
 
 /// A document as the retriever returned it.

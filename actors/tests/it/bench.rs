@@ -24,8 +24,8 @@ pub(crate) async fn world() -> World {
     let world = World::default();
     let document = |id: &str, text: &str| Document {
         id: id.into(),
-        title: String::new(),
         text: text.to_owned(),
+        ..Document::default()
     };
     let documents = [document("a", "paris is in france"), document("b", "rome is in italy")];
     world.index.upsert(&documents).await.unwrap();

@@ -58,7 +58,7 @@ async fn a_rerank_orders_the_given_candidates_and_is_logged_without_an_answer() 
     let world = world().await;
     let service = start(&world, config()).await;
     let given =
-        ["x", "y"].map(|id| Document { id: id.into(), title: String::new(), text: id.into() });
+        ["x", "y"].map(|id| Document { id: id.into(), text: id.into(), ..Document::default() });
     let query = Query { candidates: Some(given.to_vec()), ..query(0) };
     let served = service.rerank(query, Overrides::default()).await.unwrap();
     assert_eq!(served.documents.len(), 2);

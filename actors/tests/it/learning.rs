@@ -95,7 +95,7 @@ async fn old_snapshots_go_and_those_a_node_may_ask_for_stay() {
 async fn a_rerank_judged_by_feedback_alone_is_learnt_from_without_references() {
     let world = world().await;
     let service = start(&world, config()).await;
-    let document = |id: &str| Document { id: id.into(), title: String::new(), text: id.into() };
+    let document = |id: &str| Document { id: id.into(), text: id.into(), ..Document::default() };
     let candidates = Some(vec![document("x"), document("y")]);
     let asked = Query { text: "x or y".to_owned(), candidates, ..Query::default() };
     let served = service.rerank(asked, Overrides::default()).await.unwrap();

@@ -3,6 +3,7 @@
 
 mod bench;
 mod config;
+mod degraded;
 mod faults;
 mod feedback;
 mod flow;

@@ -3,7 +3,7 @@
 use crate::bench::{assert_laws, config, query, start, until, world};
 use actors::compute::ComputeMode;
 use actors::service::{ChildState, Overrides, ServiceConfig, ServiceError};
-use actors::types::{PolicyVersion, Query};
+use actors::types::{Document, PolicyVersion, Query};
 use std::time::Duration;
 
 const POISON: &str = "what breaks the policy";
@@ -50,9 +50,7 @@ async fn costs_only_itself(config: ServiceConfig) {
 }
 
 fn candidates() -> Vec<actors::types::Document> {
-    ["x", "y"]
-        .map(|id| actors::types::Document { id: id.into(), title: String::new(), text: id.into() })
-        .to_vec()
+    ["x", "y"].map(|id| Document { id: id.into(), text: id.into(), ..Document::default() }).to_vec()
 }
 
 #[tokio::test(start_paused = true)]

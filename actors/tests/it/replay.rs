@@ -53,6 +53,7 @@ fn sample(id: u8, query: Query, version: PolicyVersion, log_prob: f64) -> Sample
         candidates: Vec::new(),
         decision: Some(decision),
         outcome: Outcome::Reranked,
+        degraded: None,
         finished_ms: 0,
         duration_ms: 0,
     };
@@ -80,7 +81,7 @@ fn ids(samples: &[Sample]) -> Vec<&DecisionId> {
 }
 
 fn total(dropped: Dropped) -> u64 {
-    dropped.duplicate + dropped.stale + dropped.overflow + dropped.untrainable
+    dropped.duplicate + dropped.stale + dropped.overflow + dropped.untrainable + dropped.degraded
 }
 
 proptest! {

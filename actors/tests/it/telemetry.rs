@@ -3,6 +3,7 @@
 use crate::bench::{
     MINUTE, ask, assert_laws, config, query, start, until_judged, until_kept, world,
 };
+use actors::episode::OnRetrievalFailure;
 use actors::fakes::Lesson;
 use actors::ports::{EventLog, NewRecord, Stream};
 use actors::service::{Overrides, ServiceConfig};
@@ -59,6 +60,7 @@ async fn eventful_life() {
     config.intake.enabled = true;
     config.supervision.restarts_max = 1;
     (config.learner.keep_versions, config.learner.keep_ms) = (1, 0);
+    config.episode.on_retrieval_failure = OnRetrievalFailure::Answer;
     let service = start(&world, config).await;
     world.log.commits.fail_next(1);
     world.judge.knob.fail_next(1);
@@ -66,6 +68,8 @@ async fn eventful_life() {
     for n in 0..6 {
         ask(&service, n).await;
     }
+    world.index.knob.fail_next(1);
+    ask(&service, 6).await;
     service.answer(Query::default(), Overrides::default()).await.unwrap_err();
     let payload = serde_json::to_vec(&query(7)).unwrap();
     let records = [payload, b"{".to_vec()]
@@ -82,7 +86,7 @@ async fn eventful_life() {
         time_ms: 0,
     };
     service.feedback(said).await.unwrap();
-    until_judged(&service, 8).await;
+    until_judged(&service, 9).await;
     until_kept(&service, 8).await;
     for lesson in [Lesson::Better, Lesson::Misshapen] {
         world.teach(lesson);
@@ -188,6 +192,9 @@ fn a_query_is_one_span_with_a_child_for_each_stage_and_no_text_of_it_is_written(
         .start_paused(true)
         .build()
         .unwrap();
+    // With a single subscriber, a span that another test's thread opens first is switched off for
+    // all: its thread has none to ask. With two everyone asks the list.
+    let _second = tracing::Dispatch::new(Spans::default());
     tracing::subscriber::with_default(spans.clone(), || runtime.block_on(eventful_life()));
     let notes = spans.0.lock().unwrap();
     for expected in [

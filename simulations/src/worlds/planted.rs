@@ -132,7 +132,7 @@ impl Planted {
         }
         let named = |(j, good): (usize, &bool)| {
             let id = format!("{}-{number}-{j}", if *good { "good" } else { "other" });
-            Document { id: id.as_str().into(), title: String::new(), text: id.clone() }
+            Document { id: id.as_str().into(), text: id.clone(), ..Document::default() }
         };
         let documents = is_good.iter().enumerate().map(named).collect();
         let states = CandidateStates::new(width, values)?;

@@ -13,6 +13,7 @@ pub async fn check_generator(make: impl AsyncFn() -> Arc<dyn Generator>) {
             id: format!("d{n}").as_str().into(),
             title: "Nile".to_owned(),
             text: format!("Passage {n}: the Nile ends in the Mediterranean Sea."),
+            ..Document::default()
         })
         .collect();
     let none = generator.answer(&query, &[]).await.expect("an empty list of documents is legal");

@@ -55,6 +55,7 @@ fn task(answer: &str, references: &[&str]) -> JudgeTask {
         candidates: Vec::new(),
         decision: None,
         outcome: Outcome::Answered { answer },
+        degraded: None,
         finished_ms: 0,
         duration_ms: 0,
     };

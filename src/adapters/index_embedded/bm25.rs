@@ -5,11 +5,13 @@
 //! Robertson and Zaragoza 2009, in Lucene's form (the factor k1 + 1 changes no order).
 
 use super::EmbeddedIndexConfig;
+use super::fields::Fields;
+use actors::types::Filter;
 use std::cmp::Ordering;
 use std::sync::Arc;
 use tantivy::columnar::StrColumn;
 use tantivy::postings::{Postings, SegmentPostings};
-use tantivy::schema::{Field, IndexRecordOption};
+use tantivy::schema::IndexRecordOption;
 use tantivy::{
     DocAddress, DocId, DocSet, InvertedIndexReader, Searcher, SegmentReader, TERMINATED,
     TantivyError, Term,
@@ -19,7 +21,7 @@ use tantivy::{
 pub(super) struct Pool {
     searcher: Searcher,
     segments: Vec<Segment>,
-    terms: Field,
+    fields: Fields,
     passages: u64,
     average_length: f64,
 }
@@ -27,6 +29,7 @@ pub(super) struct Pool {
 struct Segment {
     reader: SegmentReader,
     inverted: Arc<InvertedIndexReader>,
+    facets: Arc<InvertedIndexReader>,
     /// Terms of each passage, deleted ones included.
     lengths: Vec<u32>,
     ids: Option<StrColumn>,
@@ -47,7 +50,7 @@ struct Found {
 
 impl Pool {
     /// Takes the lengths of all passages into memory: 4 bytes a passage.
-    pub(super) fn load(searcher: Searcher, terms: Field) -> Result<Self, TantivyError> {
+    pub(super) fn load(searcher: Searcher, fields: Fields) -> Result<Self, TantivyError> {
         let mut segments = Vec::new();
         let (mut passages, mut total) = (0_u64, 0_u64);
         for reader in searcher.segment_readers() {
@@ -61,14 +64,15 @@ impl Pool {
             }
             segments.push(Segment {
                 reader: reader.clone(),
-                inverted: reader.inverted_index(terms)?,
+                inverted: reader.inverted_index(fields.terms)?,
+                facets: reader.inverted_index(fields.facets)?,
                 lengths,
                 ids: reader.fast_fields().str("id")?,
             });
         }
         // Of a pool without any term nothing is ever found, so the average may be anything but 0.
         let average_length = (total as f64 / passages.max(1) as f64).max(1.0);
-        Ok(Self { searcher, segments, terms, passages, average_length })
+        Ok(Self { searcher, segments, fields, passages, average_length })
     }
 
     pub(super) fn passages(&self) -> u64 {
@@ -79,11 +83,13 @@ impl Pool {
         &self.searcher
     }
 
-    /// The best `k` passages, best first, ties by document id.
+    /// The best `k` passages that the filter lets through, best first, ties by document id. What a
+    /// term weighs does not depend on the filter.
     pub(super) fn top(
         &self,
         terms: &[String],
         k: usize,
+        filter: &Filter,
         config: &EmbeddedIndexConfig,
     ) -> Result<Vec<Hit>, TantivyError> {
         let mut found = self.find(terms)?;
@@ -92,6 +98,7 @@ impl Pool {
         for (ordinal, segment) in self.segments.iter().enumerate() {
             let mut scores = vec![0.0_f64; segment.lengths.len()];
             let mut touched: Vec<DocId> = Vec::new();
+            let admitted = self.admitted(segment, filter)?;
             for term in &mut found {
                 let weight = self.inverse_frequency(term.passages);
                 if let Some(postings) = &mut term.postings[ordinal] {
@@ -104,7 +111,8 @@ impl Pool {
                     });
                 }
             }
-            hits.extend(touched.into_iter().map(|doc| Hit {
+            let admits = |doc: &DocId| admitted.as_ref().is_none_or(|a| a[*doc as usize]);
+            hits.extend(touched.into_iter().filter(admits).map(|doc| Hit {
                 address: DocAddress::new(ordinal as u32, doc),
                 score: scores[doc as usize] as f32,
             }));
@@ -112,10 +120,36 @@ impl Pool {
         self.best(hits, k)
     }
 
+    /// Which passages of a segment the filter lets through; `None` for all.
+    fn admitted(
+        &self,
+        segment: &Segment,
+        filter: &Filter,
+    ) -> Result<Option<Vec<bool>>, TantivyError> {
+        let mut admitted: Option<Vec<bool>> = None;
+        for (key, values) in filter {
+            let mut fits = vec![false; segment.lengths.len()];
+            for value in values {
+                let term = self.fields.facet(key, value);
+                let list = segment.facets.read_postings(&term, IndexRecordOption::Basic)?;
+                let Some(mut postings) = list else { continue };
+                while postings.doc() != TERMINATED {
+                    fits[postings.doc() as usize] = true;
+                    postings.advance();
+                }
+            }
+            admitted = Some(match admitted {
+                None => fits,
+                Some(before) => before.iter().zip(&fits).map(|(a, b)| *a && *b).collect(),
+            });
+        }
+        Ok(admitted)
+    }
+
     fn find(&self, terms: &[String]) -> Result<Vec<Found>, TantivyError> {
         let mut found = Vec::with_capacity(terms.len());
         for text in terms {
-            let term = Term::from_field_text(self.terms, text);
+            let term = Term::from_field_text(self.fields.terms, text);
             let (mut passages, mut postings) = (0, Vec::with_capacity(self.segments.len()));
             for segment in &self.segments {
                 let list = segment.inverted.read_postings(&term, IndexRecordOption::WithFreqs)?;

@@ -13,7 +13,12 @@ fn config() -> EmbeddedIndexConfig {
 }
 
 fn passage(id: &str, title: &str, text: &str) -> Document {
-    Document { id: id.into(), title: title.to_owned(), text: text.to_owned() }
+    Document {
+        id: id.into(),
+        title: title.to_owned(),
+        text: text.to_owned(),
+        ..Document::default()
+    }
 }
 
 #[tokio::test]
@@ -130,7 +135,7 @@ proptest! {
         prop_assert_eq!(runtime.block_on(index.count()).unwrap(), model.len() as u64);
         for query in queries {
             let expected = brute_force(&model, &query, &config);
-            let found = runtime.block_on(index.search(&query, k)).unwrap();
+            let found = runtime.block_on(index.search(&Search::new(query.as_str(), k))).unwrap();
             prop_assert_eq!(found.len(), expected.len().min(k));
             for (candidate, (id, score)) in found.iter().zip(&expected) {
                 prop_assert_eq!(candidate.document.id.as_str(), id.as_str());
@@ -149,10 +154,10 @@ async fn very_common_terms_are_dropped_in_large_pools_unless_nothing_else_remain
         (0..20).map(|n| passage(&format!("d{n:02}"), "", "the usual words")).collect();
     passages.push(passage("rare", "", "a zebra"));
     index.upsert(&passages).await.unwrap();
-    let found = index.search("the zebra", 30).await.unwrap();
+    let found = index.search(&Search::new("the zebra", 30)).await.unwrap();
     assert_eq!(found.len(), 1, "`the` stands in 20 of 21 passages");
-    assert_eq!(index.search("the", 30).await.unwrap().len(), 20);
-    assert_eq!(index.search("the unheard", 30).await.unwrap().len(), 20);
+    assert_eq!(index.search(&Search::new("the", 30)).await.unwrap().len(), 20);
+    assert_eq!(index.search(&Search::new("the unheard", 30)).await.unwrap().len(), 20);
 }
 
 #[tokio::test]
@@ -161,7 +166,7 @@ async fn a_second_writer_of_a_folder_is_refused_and_readers_are_not() {
     let first = EmbeddedIndex::open(folder.path(), config()).await.unwrap();
     first.upsert(&[passage("a", "", "zebra")]).await.unwrap();
     let second = EmbeddedIndex::open(folder.path(), config()).await.unwrap();
-    assert_eq!(second.search("zebra", 1).await.unwrap().len(), 1);
+    assert_eq!(second.search(&Search::new("zebra", 1)).await.unwrap().len(), 1);
     let error = second.upsert(&[passage("b", "", "lion")]).await.unwrap_err().to_string();
     assert!(error.contains("another process writes"), "{error}");
     drop(first);
@@ -200,7 +205,7 @@ async fn retrieval_on_a_shared_pool_is_no_worse_than_published() {
     let start = tokio::time::Instant::now();
     let mut ranks = Vec::new();
     for question in &questions {
-        let found = index.search(&question.question, 40).await.unwrap();
+        let found = index.search(&Search::new(question.question.as_str(), 40)).await.unwrap();
         let positives: BTreeSet<&DocumentId> = question.positives.iter().collect();
         ranks.push(found.iter().position(|c| positives.contains(&c.document.id)));
     }

@@ -6,7 +6,11 @@ use actors::types::{Document, DocumentId};
 
 fn candidate(rank: u32, score: f32, title: &str, text: &str) -> Candidate {
     let id = DocumentId(format!("d{rank}"));
-    Candidate { document: Document { id, title: title.into(), text: text.into() }, score, rank }
+    Candidate {
+        document: Document { id, title: title.into(), text: text.into(), ..Document::default() },
+        score,
+        rank,
+    }
 }
 
 fn reading(answer: &str, rel: f32, span_score: f32, null_score: f32) -> Arc<Reading> {

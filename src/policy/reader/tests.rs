@@ -14,7 +14,12 @@ fn reader(args: ReaderArgs) -> PairReader {
 }
 
 fn document(id: &str, title: &str, text: &str) -> Document {
-    Document { id: id.into(), title: title.to_owned(), text: text.to_owned() }
+    Document {
+        id: id.into(),
+        title: title.to_owned(),
+        text: text.to_owned(),
+        ..Document::default()
+    }
 }
 
 #[test]

@@ -90,6 +90,7 @@ fn samples(first: &PolicySnapshot, count: usize, seed: u64) -> Vec<Sample> {
                 candidates: candidates.collect(),
                 decision: Some(decision),
                 outcome: Outcome::Answered { answer: Answer::default() },
+                degraded: None,
                 finished_ms: 0,
                 duration_ms: 0,
             };

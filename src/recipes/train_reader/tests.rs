@@ -18,7 +18,7 @@ fn args(dir: &std::path::Path, out: &str, steps: u64) -> TrainReaderArgs {
             true => format!("the key of room {n} is {name}{name} in town"),
             false => format!("room {} has no lock at all", n % 6),
         };
-        Document { id: format!("p{n}").as_str().into(), title: String::new(), text }
+        Document { id: format!("p{n}").as_str().into(), text, ..Document::default() }
     });
     let questions = (0..6).map(|n| TrainingQuestion {
         id: format!("q{n}"),

@@ -55,6 +55,7 @@ impl ScriptedDoor {
             answer: None,
             documents,
             gate: Gate::Retrieve,
+            degraded: None,
             policy: self.policy(),
             propensity: Some(0.25),
             timings: Timings { retrieve_ms: 0.5, decide_ms: 1.5, generate_ms: 1.0 },
@@ -64,7 +65,7 @@ impl ScriptedDoor {
 }
 
 fn found(text: &str) -> Document {
-    Document { id: text.into(), title: String::new(), text: text.to_owned() }
+    Document { id: text.into(), text: text.to_owned(), ..Document::default() }
 }
 
 #[async_trait]

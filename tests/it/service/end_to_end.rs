@@ -55,13 +55,7 @@ async fn a_question_is_answered_fed_back_judged_and_measured() {
     for name in SHOWN {
         assert!(text.contains(name), "{name} is not in:\n{text}");
     }
-    let own = [regrade::gateway::REQUESTS_TOTAL, regrade::gateway::REQUEST_DURATION_SECONDS];
-    let known: BTreeSet<&str> = actors::telemetry::METRICS
-        .iter()
-        .chain(actors::telemetry::ADAPTER_METRICS)
-        .map(|(name, ..)| *name)
-        .chain(own)
-        .collect();
+    let known: BTreeSet<&str> = crate::tidy::metrics().collect();
     for line in text.lines().filter(|line| line.starts_with("# TYPE regrade_")) {
         let name = line.split_whitespace().nth(2).unwrap();
         assert!(known.contains(name), "{name} is shown and not documented");

@@ -78,6 +78,7 @@ fn served(policy: &mut EncoderPolicy, count: usize, seed: u64) -> Vec<Sample> {
             candidates: request.candidates,
             decision: Some(decision),
             outcome: Outcome::Answered { answer: Answer::default() },
+            degraded: None,
             finished_ms: 0,
             duration_ms: 0,
         };
