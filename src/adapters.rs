@@ -6,6 +6,8 @@ mod bounded_cache;
 #[doc(hidden)]
 pub mod contract;
 pub mod environment;
+pub mod generator_fallback;
+pub mod generator_http;
 pub mod generator_reader;
 pub mod index_embedded;
 pub mod judge_reference;

@@ -115,6 +115,7 @@ pub async fn parts(config: &Config) -> Result<Parts, WiringError> {
         index: index(config).await?,
         generator,
         judge: judge(config)?,
+        rewriter: None,
         log: log(config).await?,
         snapshots: snapshots(config)?,
         policy: policy_factory(Arc::clone(&reader), first.clone(), device.clone()),

@@ -1,4 +1,4 @@
-//! One query from top to bottom: retrieve, decide, generate, log, reply.
+//! One query from top to bottom: rewrite, retrieve, decide, generate, log, reply.
 //!
 //! Floor 3. Only this file decides what happens next to a query. Every stage has a deadline; a
 //! stage whose actor dies is repeated by its slot within it. The reply leaves only after the log
@@ -9,7 +9,7 @@ mod stages;
 
 use crate::types::{
     Answer, Candidate, Decision, DecisionId, Document, Episode, Exploration, Gate, Outcome, Query,
-    Ranked, SelectionLimits, Served, Timings,
+    Ranked, Rewrite, SelectionLimits, Served, Timings,
 };
 pub use config::Config;
 pub use stages::{Context, Failure};
@@ -36,6 +36,7 @@ pub struct Request {
 /// What an episode has come to so far.
 #[derive(Default)]
 struct Trace {
+    rewrites: Vec<Rewrite>,
     candidates: Vec<Candidate>,
     decision: Option<Decision>,
     timings: Timings,
@@ -59,6 +60,7 @@ pub async fn run(context: &Context, request: Request) -> Result<Served, Failure>
     let episode = Episode {
         schema: Episode::SCHEMA,
         query: request.query,
+        rewrites: trace.rewrites,
         candidates: trace.candidates,
         decision: trace.decision,
         outcome,
@@ -83,16 +85,20 @@ async fn serve(
     trace.candidates = match &request.query.candidates {
         Some(documents) => as_given(documents),
         None => {
-            let found = context.retrieve(&request.query.text, request.top_n, deadline);
+            trace.rewrites = context.rewrites(&request.query, deadline).await;
+            let text = trace.rewrites.first().map_or(&request.query.text, |first| &first.text);
+            let found = context.retrieve(text, request.top_n, deadline);
             timed(&mut trace.timings.retrieve_ms, found).await?
         }
     };
-    let decision = if trace.candidates.is_empty() {
+    let mut decision = if trace.candidates.is_empty() {
         nothing_to_choose(context, request)
     } else {
         let decided = context.decide(request, &trace.candidates, deadline);
         timed(&mut trace.timings.decide_ms, decided).await?
     };
+    // Searched with the first proposal, where there is one; 0 is the query as asked.
+    decision.rewrite = u32::from(!trace.rewrites.is_empty());
     let documents = chosen(&decision, &trace.candidates)?;
     trace.decision = Some(decision);
     if request.is_rerank {

@@ -34,6 +34,9 @@ pub struct Observed {
     pub judged: u64,
     /// Episodes the judge abstained on.
     pub abstained: u64,
+    /// Episodes given up after the judge had failed as often as it may.
+    #[serde(default)]
+    pub given_up: u64,
     /// Episodes that waited in vain, those evicted included.
     pub expired: u64,
     /// Of these, the ones that had to go early.
@@ -66,6 +69,7 @@ impl Observed {
         let ends = EpisodeEnds {
             judged: self.judged,
             abstained: self.abstained,
+            given_up: self.given_up,
             expired: self.expired,
             failed: self.failed,
             pending: self.pending,
@@ -233,6 +237,7 @@ impl State {
         }
         #[expect(clippy::cast_precision_loss, reason = "bounded by pending_max")]
         telemetry::level(telemetry::JUDGE_PENDING, joiner.observed().pending as f64);
+        telemetry::level(telemetry::JUDGE_OLDEST, joiner.oldest_age(now_ms).as_secs_f64());
         self.step(myself, consumer, commit, delay);
         Ok(())
     }

@@ -10,6 +10,7 @@ mod judge;
 mod learner;
 mod log;
 mod policy;
+mod rewriter;
 mod snapshots;
 
 pub use environment::{Environment, EnvironmentError, Trial};
@@ -19,4 +20,5 @@ pub use judge::{Judge, JudgeError, JudgeTask};
 pub use learner::{Batch, Examination, LearnError, LearnReport, Learner};
 pub use log::{Commit, EventConsumer, EventLog, LogError, NewRecord, Record, StateChange, Stream};
 pub use policy::{DecideRequest, Policy, PolicyError};
+pub use rewriter::{RewriteError, Rewriter};
 pub use snapshots::{SnapshotError, SnapshotStore};

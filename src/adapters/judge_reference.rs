@@ -111,6 +111,7 @@ mod tests {
         let episode = Episode {
             schema: Episode::SCHEMA,
             query,
+            rewrites: Vec::new(),
             candidates: Vec::new(),
             decision: None,
             outcome: Outcome::Answered { answer },

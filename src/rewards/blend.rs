@@ -147,7 +147,7 @@ impl Blend {
 
 fn push(parts: &mut Vec<RewardPart>, name: &str, weight: f64, value: impl FnOnce() -> f64) {
     if weight != 0.0 {
-        parts.push(RewardPart { name: name.to_owned(), value: value(), weight });
+        parts.push(RewardPart { name: name.to_owned(), value: value(), weight, votes: None });
     }
 }
 
