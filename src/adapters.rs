@@ -10,6 +10,8 @@ pub mod generator_fallback;
 pub mod generator_http;
 pub mod generator_reader;
 pub mod index_embedded;
+pub mod judge_http;
 pub mod judge_reference;
 pub mod log_embedded;
+pub mod rewriter_http;
 pub mod snapshots_object;

@@ -4,6 +4,7 @@
 //! so a new one is a file, an enum variant in `config`, and an arm here.
 
 mod lab;
+mod llm;
 mod operator;
 mod reader;
 
@@ -11,9 +12,11 @@ pub use lab::{Lab, lab};
 pub use operator::OperatorLog;
 
 use crate::adapters::index_embedded::EmbeddedIndex;
+use crate::adapters::judge_http::LlmJudgeError;
 use crate::adapters::judge_reference::ReferenceJudge;
 use crate::adapters::log_embedded::EmbeddedLog;
 use crate::adapters::snapshots_object::ObjectSnapshots;
+use crate::chat::{ClientError, PromptError};
 use crate::config::{Config, Device, GeneratorKind, JudgeKind, Placement, Trainable};
 use crate::policy::reader::{PairReader, ReaderArgs, ReaderError};
 use crate::policy::serving::{self, EncoderPolicy};
@@ -71,6 +74,25 @@ pub enum WiringError {
         /// Why.
         source: ReaderError,
     },
+    /// A client of an endpoint cannot be made.
+    #[error("cannot use the endpoint of `[{section}]`")]
+    Endpoint {
+        /// Its section.
+        section: &'static str,
+        /// Why.
+        source: ClientError,
+    },
+    /// A prompt cannot be used.
+    #[error("cannot use the prompt of `[{section}]`")]
+    Prompt {
+        /// The section that names it.
+        section: &'static str,
+        /// Why.
+        source: PromptError,
+    },
+    /// The judge cannot be made.
+    #[error("cannot judge by `[judge.llm]`")]
+    LlmJudge(#[from] LlmJudgeError),
     /// The weights of the reward make no sense.
     #[error("cannot judge by `[judge.weights]`")]
     Judge(#[from] BlendError),
@@ -115,7 +137,7 @@ pub async fn parts(config: &Config) -> Result<Parts, WiringError> {
         index: index(config).await?,
         generator,
         judge: judge(config)?,
-        rewriter: None,
+        rewriter: llm::rewriter(config)?,
         log: log(config).await?,
         snapshots: snapshots(config)?,
         policy: policy_factory(Arc::clone(&reader), first.clone(), device.clone()),
@@ -170,15 +192,17 @@ fn models(
     args: ReaderArgs,
 ) -> Result<(Arc<PairReader>, Arc<dyn Generator>), WiringError> {
     let reader = lab::load_reader(&config.policy.model, args.clone())?;
+    let answering = || {
+        let answering = if config.generator.model == config.policy.model {
+            Arc::clone(&reader)
+        } else {
+            lab::load_reader(&config.generator.model, args)?
+        };
+        lab::reader_generator(config, answering)
+    };
     let generator = match config.generator.kind {
-        GeneratorKind::Reader => {
-            let answering = if config.generator.model == config.policy.model {
-                Arc::clone(&reader)
-            } else {
-                lab::load_reader(&config.generator.model, args)?
-            };
-            lab::reader_generator(config, answering)?
-        }
+        GeneratorKind::Reader => answering()?,
+        GeneratorKind::Http => llm::generator(config, answering)?,
     };
     Ok((reader, generator))
 }
@@ -257,13 +281,16 @@ pub fn snapshots(config: &Config) -> Result<Arc<dyn SnapshotStore>, WiringError>
     }
 }
 
-/// Makes the judge.
+/// Makes the judge. Where this process does not judge it is the one by references, which holds
+/// nothing: the budget of a language model belongs to one process at a time.
 ///
 /// # Errors
-/// Weights that make no sense.
+/// Weights that make no sense, or an endpoint, rubric or budget that cannot be used.
 pub fn judge(config: &Config) -> Result<Arc<dyn Judge>, WiringError> {
+    let reference: Arc<dyn Judge> = Arc::new(ReferenceJudge::new(config.judge.weights)?);
     match config.judge.kind {
-        JudgeKind::Reference => Ok(Arc::new(ReferenceJudge::new(config.judge.weights)?)),
+        JudgeKind::Llm if config.service.roles.judge => llm::judge(config, reference),
+        JudgeKind::Llm | JudgeKind::Reference => Ok(reference),
     }
 }
 

@@ -46,6 +46,7 @@ pub struct Shipped {
 #[derive(Debug, Clone)]
 pub struct Prompt {
     file: String,
+    text: String,
     environment: Environment<'static>,
 }
 
@@ -97,7 +98,7 @@ impl Prompt {
             let problem = "expected the part `{# system #}` before `{# user #}`".to_owned();
             return Err(PromptError::Template { file, line: user + 1, problem });
         }
-        let mut prompt = Self { file, environment };
+        let mut prompt = Self { file, text: text.to_owned(), environment };
         for ((part, _), (from, to)) in PARTS.iter().zip([(system, user), (user, usize::MAX)]) {
             // Blank lines in the place of the other part, so that errors name the file's own lines.
             let kept = text
@@ -141,6 +142,11 @@ impl Prompt {
             }
         }
         Ok(())
+    }
+
+    /// The text of the template.
+    pub fn source(&self) -> &str {
+        &self.text
     }
 
     /// The messages; a part that renders to nothing is left out.

@@ -3,6 +3,8 @@
 //! What types cannot say. A finding points at the setting that somebody wrote, so a bound between
 //! two settings points at the one laid on last.
 
+mod llm;
+
 use super::error::Problem;
 use super::layers::{Table, find};
 use super::source::Origins;
@@ -17,6 +19,7 @@ pub(super) fn findings(config: &Config, origins: &Origins, merged: &Table<'_>) -
     check.service(config);
     check.stores(config);
     check.models(config);
+    check.endpoints(config);
     check.learner(config);
     check.telemetry(config);
     check.problems
