@@ -287,7 +287,13 @@ fn every_metric_is_in_the_readme() {
         return;
     };
     let own = [regrade::gateway::REQUESTS_TOTAL, regrade::gateway::REQUEST_DURATION_SECONDS];
-    let all = actors::telemetry::METRICS.iter().map(|(name, ..)| *name).chain(own);
+    let adapters = regrade::chat::METRICS
+        .into_iter()
+        .chain(regrade::adapters::generator_http::METRICS)
+        .chain(regrade::adapters::generator_fallback::METRICS)
+        .chain(regrade::adapters::judge_http::METRICS)
+        .chain(regrade::adapters::rewriter_http::METRICS);
+    let all = actors::telemetry::METRICS.iter().map(|(name, ..)| *name).chain(own).chain(adapters);
     let missing = all.filter(|name| !readme.contains(*name)).map(str::to_owned);
     none("add these to the table of metrics in README.md", missing.collect());
 }

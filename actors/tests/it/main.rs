@@ -9,5 +9,6 @@ mod flow;
 mod learning;
 mod poison;
 mod replay;
+mod rewrites;
 mod swaps;
 mod telemetry;
