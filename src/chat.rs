@@ -20,7 +20,7 @@ mod tests;
 
 pub use client::{ChatClient, ClientError};
 pub use config::{EndpointConfig, TokenField};
-pub use error::{ChatError, ChatFailure};
+pub use error::{ChatError, ChatFailure, shape_error};
 pub use metrics::METRICS;
 pub use prompt::{Prompt, PromptError, Shipped, defused, fenced};
 pub use tokens::{estimated_tokens, most_tokens, seed_of, truncated};

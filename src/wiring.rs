@@ -287,7 +287,8 @@ pub fn snapshots(config: &Config) -> Result<Arc<dyn SnapshotStore>, WiringError>
 /// # Errors
 /// Weights that make no sense, or an endpoint, rubric or budget that cannot be used.
 pub fn judge(config: &Config) -> Result<Arc<dyn Judge>, WiringError> {
-    let reference: Arc<dyn Judge> = Arc::new(ReferenceJudge::new(config.judge.weights)?);
+    let reference: Arc<dyn Judge> =
+        Arc::new(ReferenceJudge::new(config.judge.weights.without_judge())?);
     match config.judge.kind {
         JudgeKind::Llm if config.service.roles.judge => llm::judge(config, reference),
         JudgeKind::Llm | JudgeKind::Reference => Ok(reference),

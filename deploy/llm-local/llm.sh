@@ -6,13 +6,13 @@
 #   llm.sh status    prints the base URL while it runs, fails otherwise
 #   llm.sh down      stops it
 #
-# REGRADE_LLM_HOME   where the virtual environment lies (default ~/.cache/regrade-llm)
+# REGRADE_LLM_HOME   where the virtual environment lies (default ~/.cache/regrade-py-llm)
 # REGRADE_LLM_STATE  where model, process id and log lie (default $REGRADE_LLM_HOME/run)
 # REGRADE_LLM_PORT   port to listen on (default: a free one)
 # REGRADE_LLM_INSTALL=no   `up` fails instead of installing
 set -euo pipefail
 here="$(cd "$(dirname "$0")" && pwd)"
-home="${REGRADE_LLM_HOME:-$HOME/.cache/regrade-llm}"
+home="${REGRADE_LLM_HOME:-$HOME/.cache/regrade-py-llm}"
 state="${REGRADE_LLM_STATE:-$home/run}"
 python="$home/venv/bin/python"
 
@@ -28,7 +28,10 @@ install() {
   cp "$here/requirements.txt" "$home/installed.txt"
 }
 
-running() { [ -f "$state/pid" ] && kill -0 "$(cat "$state/pid")" 2>/dev/null; }
+# The number alone would not do: it may have passed to another process since.
+running() {
+  [ -f "$state/pid" ] && ps -p "$(cat "$state/pid")" -o args= 2>/dev/null | grep -q llama_cpp.server
+}
 
 answers() {
   "$python" - "$1/models" <<'PY' 2>/dev/null

@@ -87,12 +87,7 @@ pub struct HttpRewriterConfig {
 impl Default for HttpRewriterConfig {
     fn default() -> Self {
         Self {
-            endpoint: EndpointConfig {
-                first_byte_ms: 3_000,
-                deadline_ms: 3_000,
-                attempts_max: 1,
-                ..EndpointConfig::default()
-            },
+            endpoint: EndpointConfig::default(),
             prompt: None,
             max_tokens: 128,
             temperature: 0.0,

@@ -1,7 +1,7 @@
 //! Reading a reply off the wire: whole or as events, bounded in size and in silence.
 
 use super::wire::{Completion, Gathered, error_message};
-use super::{ChatError, EndpointConfig};
+use super::{ChatError, EndpointConfig, shape_error};
 use bytes::Bytes;
 use eventsource_stream::{EventStreamError, Eventsource as _};
 use futures::{Stream, StreamExt as _};
@@ -23,8 +23,9 @@ pub(super) async fn read(
         kind.trim_start().to_ascii_lowercase().starts_with("text/event-stream")
     });
     let gap = Duration::from_millis(config.gap_ms);
+    let first = Duration::from_millis(config.first_byte_ms);
     let pieces = bounded(response, config.reply_bytes_max);
-    if is_stream { read_events(pieces, gap).await } else { read_whole(pieces, gap).await }
+    if is_stream { read_events(pieces, (first, gap)).await } else { read_whole(pieces, gap).await }
 }
 
 /// What an error reply says; as much of it as can be had.
@@ -66,24 +67,35 @@ async fn read_whole(
 
 async fn read_events(
     pieces: impl Stream<Item = Result<Bytes, ChatError>>,
-    gap: Duration,
+    (first, gap): (Duration, Duration),
 ) -> Result<Gathered, ChatError> {
     let mut events = std::pin::pin!(pieces.eventsource());
     let mut gathered = Gathered::default();
-    // Comments that keep a connection alive are no events, so a server cannot stall behind them.
-    while let Some(event) = next(&mut events, gap).await? {
-        let event = event.map_err(|error| match error {
-            EventStreamError::Transport(error) => error,
-            error => ChatError::Malformed(error.to_string()),
-        })?;
+    loop {
+        // A server may open the stream before it has read the prompt. Comments that keep a
+        // connection alive are no events, so none can stall behind them.
+        let longest = if gathered.text.is_empty() { first.max(gap) } else { gap };
+        let event = match next(&mut events, longest).await {
+            Ok(Some(Ok(event))) => event,
+            // Some servers leave `[DONE]` out, or what should come between it and the last words.
+            // Without a reason to have finished the end is a break.
+            _ if gathered.finish.is_some() => break,
+            Ok(None) => {
+                return Err(ChatError::Lost("the stream ended before the reply did".to_owned()));
+            }
+            Ok(Some(Err(EventStreamError::Transport(error)))) => return Err(error),
+            Ok(Some(Err(_))) => {
+                return Err(ChatError::Malformed("its events cannot be read".to_owned()));
+            }
+            Err(stalled) => return Err(stalled),
+        };
         if event.data.trim() == "[DONE]" {
             break;
         }
         add(&mut gathered, event.data.as_bytes())?;
     }
-    // Some servers leave `[DONE]` out; without a reason to have finished, the end is a break.
     if gathered.finish.is_none() {
-        return Err(ChatError::Lost("the stream ended before the reply did".to_owned()));
+        return Err(ChatError::Lost("the stream was done before the reply was".to_owned()));
     }
     Ok(gathered)
 }
@@ -97,7 +109,7 @@ async fn next<S: Stream + Unpin>(
 
 fn add(gathered: &mut Gathered, json: &[u8]) -> Result<(), ChatError> {
     let piece: Completion =
-        serde_json::from_slice(json).map_err(|error| ChatError::Malformed(error.to_string()))?;
+        serde_json::from_slice(json).map_err(|error| ChatError::Malformed(shape_error(&error)))?;
     if piece.error.is_some() {
         // Too late for a status line: the server failed on the way.
         let (status, message) = (500, error_message(json));

@@ -34,10 +34,10 @@ pub struct EndpointConfig {
     pub waiting_max: usize,
     /// Longest time to connect, milliseconds, ≥ 1.
     pub connect_ms: u64,
-    /// Longest time from the request to the first byte of the reply, milliseconds, ≥ 1. Without
-    /// `stream` that is all the time of the model.
+    /// Longest time from the request to the reply's first byte, and from there to the first word of
+    /// a stream, milliseconds, ≥ 1. Without `stream` that is all the time of the model.
     pub first_byte_ms: u64,
-    /// Longest silence within a reply, milliseconds, ≥ 1.
+    /// Longest silence within a reply that has begun, milliseconds, ≥ 1.
     pub gap_ms: u64,
     /// Longest time for one request over all attempts, milliseconds, ≥ 1.
     pub deadline_ms: u64,
@@ -63,9 +63,9 @@ impl Default for EndpointConfig {
             concurrency: 16,
             waiting_max: 64,
             connect_ms: 2_000,
-            first_byte_ms: 20_000,
+            first_byte_ms: 15_000,
             gap_ms: 5_000,
-            deadline_ms: 30_000,
+            deadline_ms: 20_000,
             attempts_max: 3,
             backoff_ms: 200,
             backoff_max_ms: 5_000,

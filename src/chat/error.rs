@@ -1,5 +1,6 @@
 //! Why there is no completion, by what a caller could do about it.
 
+use serde_json::error::Category;
 use std::time::Duration;
 
 /// Why one attempt, or the request as a whole, came to nothing.
@@ -90,4 +91,15 @@ pub struct ChatFailure {
     pub attempts: u32,
     /// Of these, the ones that may have cost something.
     pub lost: u32,
+}
+
+/// What is wrong with JSON, and where; without the text itself, which may be a user's and must not
+/// reach a log through an error.
+pub fn shape_error(error: &serde_json::Error) -> String {
+    let what = match error.classify() {
+        Category::Io | Category::Eof => "it ends too early",
+        Category::Syntax => "it is no JSON",
+        Category::Data => "it has another shape than it should",
+    };
+    format!("{what}, at line {} column {}", error.line(), error.column())
 }

@@ -32,6 +32,8 @@ pub(crate) enum Act {
     Hang,
     /// Streams one event, and then comments for ever.
     Drip,
+    /// Streams the whole reply, and then comments for ever instead of an end.
+    Linger(String),
     /// Breaks the connection in the middle of the reply.
     Cut,
     /// Sends a reply without end.
@@ -168,13 +170,10 @@ async fn perform(act: Act, is_stream: bool) -> Response {
         }
         Act::Raw(kind, body) => typed(kind, Body::from(body)),
         Act::Hang => std::future::pending().await,
-        Act::Drip => {
-            sse(Body::from_stream(futures::stream::once(async { Ok(delta("drip")) }).chain(
-                futures::stream::unfold((), |()| async {
-                    tokio::time::sleep(Duration::from_millis(20)).await;
-                    Some((Ok::<_, std::io::Error>(": still here\n\n".to_owned()), ()))
-                }),
-            )))
+        Act::Drip => sse(endless(delta("drip"))),
+        Act::Linger(text) => {
+            let events = events(&text, false);
+            sse(endless(events.trim_end_matches("data: [DONE]\n\n").to_owned()))
         }
         Act::Cut => {
             let first = if is_stream { delta("half an ans") } else { "{\"choices\": [".to_owned() };
@@ -188,6 +187,15 @@ async fn perform(act: Act, is_stream: bool) -> Response {
             sse(Body::from_stream(pieces))
         }
     }
+}
+
+/// Something, and then comments that keep the connection alive.
+fn endless(first: String) -> Body {
+    let comments = futures::stream::unfold((), |()| async {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        Some((Ok::<_, std::io::Error>(": still here\n\n".to_owned()), ()))
+    });
+    Body::from_stream(futures::stream::once(async { Ok(first) }).chain(comments))
 }
 
 fn delta(text: &str) -> String {

@@ -197,12 +197,12 @@ async fn what_is_no_chat_completion_is_said_to_be_none() {
     let events = "text/event-stream";
     let cases = [
         (json, "{\"choices\": []}", "holds no choice"),
-        (json, "{\"choices\": [{\"mess", "EOF while parsing"),
-        (json, "{\"choices\": {}}", "invalid type"),
-        (json, "<html>", "expected value"),
-        (json, "{\"choices\": [{\"message\": {\"content\": 7}}]}", "invalid type"),
-        (events, "data: {\"choices\": [{\"del\n\n", "EOF while parsing"),
-        (events, "data: NaN\n\n", "expected value"),
+        (json, "{\"choices\": [{\"mess", "ends too early"),
+        (json, "{\"choices\": {}}", "another shape"),
+        (json, "<html>", "no JSON"),
+        (json, "{\"choices\": [{\"message\": {\"content\": 7}}]}", "another shape"),
+        (events, "data: {\"choices\": [{\"del\n\n", "ends too early"),
+        (events, "data: NaN\n\n", "no JSON"),
     ];
     for (kind, body, told) in cases {
         let (failed, requests) = played(vec![Act::Raw(kind, body.to_owned())], |_| {}).await;
@@ -233,6 +233,12 @@ async fn a_stream_that_just_ends_is_lost_and_an_error_within_it_is_told() {
         ("half", Finish::Length),
         "no [DONE] is no harm"
     );
+}
+
+#[tokio::test]
+async fn a_reply_that_is_over_needs_no_end_of_the_stream() {
+    let (reply, requests) = played(vec![Act::Linger("all of it".to_owned())], |_| {}).await;
+    assert_eq!((reply.unwrap().text.as_str(), requests), ("all of it", 1));
 }
 
 #[tokio::test]

@@ -157,6 +157,23 @@ impl Blend {
         Reward::from_parts(parts)
     }
 
+    /// The blend where no model is asked: the terms that compare with references take its weight in
+    /// the proportion of their own, so that rewards with and without the model lie on one scale.
+    pub fn without_judge(self) -> Self {
+        let correctness = self.correctness();
+        if self.judge <= 0.0 || correctness <= 0.0 {
+            return Self { judge: 0.0, ..self };
+        }
+        let share = (correctness + self.judge) / correctness;
+        Self {
+            exact_match: self.exact_match * share,
+            token_f1: self.token_f1 * share,
+            rouge_l: self.rouge_l * share,
+            judge: 0.0,
+            ..self
+        }
+    }
+
     fn push_compared(
         &self,
         parts: &mut Vec<RewardPart>,
@@ -272,6 +289,10 @@ mod tests {
         for value in [-0.1, 1.1, f64::NAN] {
             assert_eq!(judged(&query, value), None);
         }
+        // Full marks are worth the same whoever gives them.
+        let without = blend.without_judge();
+        assert!((without.token_f1 - 1.5).abs() < 1e-12 && without.judge == 0.0, "{without:?}");
+        assert_eq!(Blend::default().without_judge(), Blend::default());
     }
 
     #[test]

@@ -54,7 +54,7 @@ pub async fn lab(config: &Config, passages: &[Document], pairs: usize) -> Result
         index: Arc::new(index),
         environment: environment(config, Arc::clone(&generator))?,
         generator,
-        judge: Arc::new(ReferenceJudge::new(config.judge.weights)?),
+        judge: Arc::new(ReferenceJudge::new(config.judge.weights.without_judge())?),
         reader,
         device: Device::Cpu,
     })
@@ -79,6 +79,8 @@ pub(super) fn environment(
     config: &Config,
     generator: Arc<dyn Generator>,
 ) -> Result<Arc<dyn Environment>, WiringError> {
-    let (weights, limits) = (config.judge.weights, EnvironmentConfig::default());
+    // The learner tries more selections than any model could be asked about.
+    let weights = config.judge.weights.without_judge();
+    let limits = EnvironmentConfig::default();
     Ok(Arc::new(GeneratorEnvironment::new(generator, weights, limits, Handle::current())?))
 }

@@ -195,6 +195,7 @@ async fn a_judge_that_never_succeeds_ends_each_task_as_failed_and_goes_on() {
     .await;
     ask(&service, 4).await;
     until_judged(&service, 1).await;
+    until_kept(&service, 1).await;
     let judge = assert_laws(&world, &service).await.judge.unwrap();
     assert_eq!((judge.episodes, judge.pending, judge.retries), (5, 0, 8));
     let verdicts: Vec<RewardRecord> = world.log.read(Stream::Rewards);

@@ -65,11 +65,7 @@ pub struct LlmJudgeConfig {
 impl Default for LlmJudgeConfig {
     fn default() -> Self {
         Self {
-            endpoint: EndpointConfig {
-                stream: false,
-                deadline_ms: 25_000,
-                ..EndpointConfig::default()
-            },
+            endpoint: EndpointConfig::default(),
             rubric: None,
             prompt: None,
             pair_prompt: None,

@@ -4,6 +4,7 @@
 //! There is no search for a number in a text. Whoever answers out of shape has not judged.
 
 use super::{Rubric, VerdictFormat};
+use crate::chat::shape_error;
 use serde::de::{Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
@@ -78,7 +79,7 @@ pub(super) fn winner(reply: &str, task: &str) -> Result<Winner, VerdictError> {
 }
 
 fn parse<'a, T: Deserialize<'a>>(reply: &'a str) -> Result<T, VerdictError> {
-    serde_json::from_str(reply.trim()).map_err(|e| VerdictError::Unreadable(e.to_string()))
+    serde_json::from_str(reply.trim()).map_err(|e| VerdictError::Unreadable(shape_error(&e)))
 }
 
 fn checked(said: &str, reason: &str, task: &str) -> Result<(), VerdictError> {
