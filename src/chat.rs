@@ -10,13 +10,8 @@ mod error;
 mod metrics;
 mod prompt;
 mod retry;
-#[cfg(test)]
-pub(crate) mod scripted;
 mod tokens;
 mod wire;
-
-#[cfg(test)]
-mod tests;
 
 pub use client::{ChatClient, ClientError};
 pub use config::{EndpointConfig, TokenField};
@@ -85,3 +80,8 @@ pub struct TokenUsage {
     /// Whether these are [`estimated_tokens`], because the server told nothing.
     pub is_estimated: bool,
 }
+
+#[cfg(test)]
+pub(crate) mod scripted;
+#[cfg(test)]
+mod tests;

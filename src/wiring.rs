@@ -13,11 +13,10 @@ pub use operator::OperatorLog;
 
 use crate::adapters::index_embedded::EmbeddedIndex;
 use crate::adapters::judge_http::LlmJudgeError;
-use crate::adapters::judge_reference::ReferenceJudge;
 use crate::adapters::log_embedded::EmbeddedLog;
 use crate::adapters::snapshots_object::ObjectSnapshots;
 use crate::chat::{ClientError, PromptError};
-use crate::config::{Config, Device, GeneratorKind, JudgeKind, Placement, Trainable};
+use crate::config::{Config, Device, GeneratorKind, Placement, Trainable};
 use crate::policy::reader::{PairReader, ReaderArgs, ReaderError};
 use crate::policy::serving::{self, EncoderPolicy};
 use crate::recipes::online::OnlineLearner;
@@ -25,7 +24,7 @@ use crate::rewards::BlendError;
 use actors::clock::Clock;
 use actors::compute::ComputeError;
 use actors::ports::{
-    Environment, EventLog, Generator, Judge, LogError, SearchError, SearchIndex, SnapshotError,
+    Environment, EventLog, Generator, LogError, SearchError, SearchIndex, SnapshotError,
     SnapshotStore,
 };
 use actors::service::{LearnerFactory, PolicyFactory, Ports, Service, ServiceHandle, StartError};
@@ -132,11 +131,12 @@ pub async fn parts(config: &Config) -> Result<Parts, WiringError> {
     let (reader, generator) = models(config, config.generator.reader.clone())?;
     let first = serving::first_snapshot(reader.width(), config.policy.seed, &device)
         .map_err(WiringError::Policy)?;
-    let environment = lab::environment(config, Arc::clone(&generator))?;
+    let judges = llm::judges(config)?;
+    let environment = lab::environment(config, Arc::clone(&generator), judges.trials)?;
     let ports = Ports {
         index: index(config).await?,
         generator,
-        judge: judge(config)?,
+        judge: judges.served,
         rewriter: llm::rewriter(config)?,
         log: log(config).await?,
         snapshots: snapshots(config)?,
@@ -278,20 +278,6 @@ pub fn snapshots(config: &Config) -> Result<Arc<dyn SnapshotStore>, WiringError>
     match store {
         Ok(store) => Ok(Arc::new(store)),
         Err(source) => Err(WiringError::Snapshots { url: url.to_owned(), source }),
-    }
-}
-
-/// Makes the judge. Where this process does not judge it is the one by references, which holds
-/// nothing: the budget of a language model belongs to one process at a time.
-///
-/// # Errors
-/// Weights that make no sense, or an endpoint, rubric or budget that cannot be used.
-pub fn judge(config: &Config) -> Result<Arc<dyn Judge>, WiringError> {
-    let reference: Arc<dyn Judge> =
-        Arc::new(ReferenceJudge::new(config.judge.weights.without_judge())?);
-    match config.judge.kind {
-        JudgeKind::Llm if config.service.roles.judge => llm::judge(config, reference),
-        JudgeKind::Llm | JudgeKind::Reference => Ok(reference),
     }
 }
 

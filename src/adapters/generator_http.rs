@@ -8,8 +8,6 @@
 
 mod citations;
 mod config;
-#[cfg(test)]
-mod tests;
 
 pub use config::HttpGeneratorConfig;
 
@@ -191,3 +189,6 @@ fn is_no_answer(text: &str, marker: &str) -> bool {
     };
     !marker.is_empty() && bare(text) == bare(marker)
 }
+
+#[cfg(test)]
+mod tests;

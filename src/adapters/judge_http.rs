@@ -10,13 +10,12 @@ mod config;
 mod judgement;
 mod pairwise;
 mod rubric;
-#[cfg(test)]
-mod tests;
 mod verdict;
 mod votes;
 
 pub use budget::{Budget, BudgetConfig, BudgetError, Reservation, Spend};
 pub use config::{LlmJudgeConfig, VerdictFormat, WithoutLlm};
+pub use judgement::TrialJudge;
 pub use pairwise::Preference;
 pub use rubric::{Criterion, Rubric, RubricError};
 
@@ -150,3 +149,6 @@ fn rubric_context(rubric: &Rubric, task: &str) -> Value {
     let criteria = Value::from(minijinja::value::Serde(&rubric.criteria));
     context! { task, criteria, scale_max => rubric.scale_max }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,10 +3,11 @@
 use super::WiringError;
 use crate::adapters::generator_fallback::FallbackGenerator;
 use crate::adapters::generator_http::{HttpGenerator, HttpGeneratorConfig};
-use crate::adapters::judge_http::{LlmJudge, Parts};
+use crate::adapters::judge_http::{LlmJudge, Parts, TrialJudge};
+use crate::adapters::judge_reference::ReferenceJudge;
 use crate::adapters::rewriter_http::HttpRewriter;
 use crate::chat::{ChatClient, EndpointConfig};
-use crate::config::{Config, FallbackKind};
+use crate::config::{Config, FallbackKind, JudgeKind};
 use actors::clock::Clock;
 use actors::ports::{Generator, Judge, Rewriter};
 use std::hash::{BuildHasher as _, Hasher as _};
@@ -45,12 +46,23 @@ fn http_generator(
     Ok(Arc::new(generator.map_err(prompt)?))
 }
 
-/// The model that judges; `reference` judges what it is not asked about.
-pub(super) fn judge(
-    config: &Config,
-    reference: Arc<dyn Judge>,
-) -> Result<Arc<dyn Judge>, WiringError> {
+/// Who judges what was served, and who, if not references alone, what the learner tries.
+pub(super) struct Judges {
+    pub(super) served: Arc<dyn Judge>,
+    pub(super) trials: Option<Arc<dyn Judge>>,
+}
+
+/// The judges of this process. Where it has no use for a model it holds none: the model's budget
+/// belongs to one process at a time.
+pub(super) fn judges(config: &Config) -> Result<Judges, WiringError> {
+    let blend = config.judge.weights.without_judge();
+    let reference: Arc<dyn Judge> = Arc::new(ReferenceJudge::new(blend)?);
     let llm = config.judge.llm.clone().unwrap_or_default();
+    let (roles, is_llm) = (config.service.roles, config.judge.kind == JudgeKind::Llm);
+    let judges_trials = is_llm && roles.learn && llm.judges_trials;
+    if !(is_llm && roles.judge || judges_trials) {
+        return Ok(Judges { served: reference, trials: None });
+    }
     let parts = Parts {
         client: client(config, ("judge", "judge.llm"), &llm.endpoint)?,
         reference,
@@ -58,7 +70,9 @@ pub(super) fn judge(
         clock: Clock::System,
         seed: seed(config),
     };
-    Ok(Arc::new(LlmJudge::new(llm, parts)?))
+    let judge = Arc::new(LlmJudge::new(llm, parts)?);
+    let trials = judges_trials.then(|| Arc::new(TrialJudge(Arc::clone(&judge))) as Arc<dyn Judge>);
+    Ok(Judges { served: judge, trials })
 }
 
 /// The model that proposes what to search with, if one does.

@@ -58,6 +58,10 @@ pub struct LlmJudgeConfig {
     pub sampling: f64,
     /// What becomes of the others, and of all when the budget is spent.
     pub otherwise: WithoutLlm,
+    /// Whether the model is asked about the selections that the learner tries, too. Then episodes
+    /// without references are learned from; it takes some twenty judgements for each. Otherwise
+    /// what is tried is compared with references, and episodes without any are left out.
+    pub judges_trials: bool,
     /// What may be spent in a day.
     pub budget: BudgetConfig,
 }
@@ -77,6 +81,7 @@ impl Default for LlmJudgeConfig {
             document_tokens_max: 512,
             sampling: 1.0,
             otherwise: WithoutLlm::Abstain,
+            judges_trials: false,
             budget: BudgetConfig::default(),
         }
     }

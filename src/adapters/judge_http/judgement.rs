@@ -10,18 +10,46 @@ use actors::types::{Answer, Episode, Gate, Outcome, Verdict, Votes};
 use async_trait::async_trait;
 use minijinja::context;
 use sha2::{Digest as _, Sha256};
+use std::sync::Arc;
 
 #[async_trait]
 impl Judge for LlmJudge {
     async fn judge(&self, task: &JudgeTask) -> Result<Option<Verdict>, JudgeError> {
+        let is_answered = matches!(task.episode.outcome, Outcome::Answered { .. });
+        if is_answered && !is_sampled(identity(&task.episode), self.config.sampling) {
+            return self.without_llm(task, "not_sampled", "not sampled").await;
+        }
+        self.judged(task).await
+    }
+
+    fn name(&self) -> String {
+        self.name.clone()
+    }
+}
+
+/// The same judge for selections that the learner tries: it is asked about every one of them, for
+/// they belong to episodes that were sampled. One budget covers both.
+pub struct TrialJudge(pub Arc<LlmJudge>);
+
+#[async_trait]
+impl Judge for TrialJudge {
+    async fn judge(&self, task: &JudgeTask) -> Result<Option<Verdict>, JudgeError> {
+        self.0.judged(task).await
+    }
+
+    fn name(&self) -> String {
+        self.0.name()
+    }
+}
+
+impl LlmJudge {
+    /// Asks the model about an episode, sampled or not.
+    async fn judged(&self, task: &JudgeTask) -> Result<Option<Verdict>, JudgeError> {
         let Outcome::Answered { answer } = &task.episode.outcome else {
             // No answer that a model could read; feedback may still tell what it was worth.
             return self.parts.reference.judge(task).await;
         };
         let id = identity(&task.episode);
-        if !is_sampled(id, self.config.sampling) {
-            return self.without_llm(task, "not_sampled", "not sampled").await;
-        }
         let references = known_references(&task.episode.query, &task.feedback);
         let messages = |nonce: &str| self.messages(&task.episode, answer, &references, nonce);
         let voter = Voter {
@@ -40,12 +68,6 @@ impl Judge for LlmJudge {
         }
     }
 
-    fn name(&self) -> String {
-        self.name.clone()
-    }
-}
-
-impl LlmJudge {
     /// What becomes of an episode that the model is not asked about.
     async fn without_llm(
         &self,

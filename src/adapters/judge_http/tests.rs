@@ -5,7 +5,7 @@ mod attacks;
 mod budgets;
 mod pairs;
 
-use super::{LlmJudge, LlmJudgeConfig, Parts, WithoutLlm};
+use super::{LlmJudge, LlmJudgeConfig, Parts, TrialJudge, WithoutLlm};
 use crate::adapters::contract::check_judge;
 use crate::adapters::judge_reference::ReferenceJudge;
 use crate::chat::scripted::{Act, Scripted, prompt_of};
@@ -254,6 +254,9 @@ async fn episodes_not_sampled_abstain_or_go_to_the_references() {
     known.episode.query.references = vec!["Paris".to_owned()];
     assert!((reward(&by_reference, &known).await.total - 1.0).abs() < 1e-12);
     assert!(server.seen().is_empty(), "the model was never asked");
+    let trials = TrialJudge(Arc::new(by_reference));
+    let asked = trials.judge(&task("Paris")).await.unwrap();
+    assert!(matches!(asked, Some(Verdict::Scored { .. })), "what is tried is not sampled");
 }
 
 #[tokio::test]
