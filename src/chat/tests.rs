@@ -161,8 +161,8 @@ async fn retry_after_is_waited_for_but_never_past_the_deadline() {
 #[tokio::test]
 async fn silence_is_noticed_before_during_and_behind_comments() {
     let impatient = |config: &mut EndpointConfig| {
-        config.first_byte_ms = 200;
-        config.gap_ms = 200;
+        config.first_byte_ms = 500;
+        config.gap_ms = 500;
         config.attempts_max = 1;
     };
     for act in [Act::Hang, Act::Drip] {
@@ -172,7 +172,7 @@ async fn silence_is_noticed_before_during_and_behind_comments() {
         assert_eq!(failed.lost, 1, "it may have cost something");
         let (reply, _) = played(vec![act], |config| {
             impatient(config);
-            config.attempts_max = 2;
+            config.attempts_max = 4;
         })
         .await;
         assert_eq!(reply.unwrap().text, "fine at last");

@@ -8,7 +8,8 @@ use std::path::PathBuf;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct HttpGeneratorConfig {
-    /// The server.
+    /// The server. Its attempts lie within each of `service.generator.attempts_max`, and all of them
+    /// within `service.generator.deadline_ms`.
     pub endpoint: EndpointConfig,
     /// File of the prompt; absent: the one shipped as `configs/prompts/answer.jinja`.
     pub prompt: Option<PathBuf>,
