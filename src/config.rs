@@ -7,12 +7,14 @@
 mod check;
 mod error;
 mod layers;
+mod llm;
 mod sections;
 mod source;
 
 pub use crate::recipes::online::OnlineConfig;
 pub use error::{ConfigError, Place, Problem};
 pub use layers::{ENV_PREFIX, Layers};
+pub use llm::{FallbackConfig, FallbackKind, RewriteConfig, RewriteKind};
 pub use sections::{
     Device, GeneratorConfig, GeneratorKind, IndexConfig, IndexKind, JudgeConfig, JudgeKind,
     LogConfig, LogKind, PolicyConfig, ServerConfig, SnapshotsConfig, TelemetryConfig,
@@ -42,6 +44,8 @@ pub struct Config {
     pub generator: GeneratorConfig,
     /// What turns answers into rewards.
     pub judge: JudgeConfig,
+    /// What to search with besides the query as asked.
+    pub rewrite: RewriteConfig,
     /// What selects documents.
     pub policy: PolicyConfig,
     /// How the policy learns: loss, step size, trust region. When it learns and what it remembers

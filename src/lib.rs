@@ -5,6 +5,7 @@
 
 pub mod adapters;
 pub mod algorithms;
+pub mod chat;
 pub mod cli;
 pub mod config;
 pub mod datasets;

@@ -19,7 +19,7 @@ pub use rouge_l::rouge_l;
 pub use text::normalise;
 pub use token_f1::token_f1;
 
-use actors::types::Query;
+use actors::types::{Feedback, Query};
 
 /// Key of the query's metadata that says, with the value `true`, that the question is known to have
 /// no answer: references are empty on purpose then, and the right answer is the empty text.
@@ -28,4 +28,19 @@ pub const UNANSWERABLE: &str = "unanswerable";
 /// Whether a query is marked as having no answer.
 pub fn is_unanswerable(query: &Query) -> bool {
     query.metadata.get(UNANSWERABLE).is_some_and(|value| value == "true")
+}
+
+/// The references an answer can be compared with: the query's own, else those given as feedback,
+/// each once, oldest first.
+pub fn known_references(query: &Query, feedback: &[Feedback]) -> Vec<String> {
+    if !query.references.is_empty() || is_unanswerable(query) {
+        return query.references.clone();
+    }
+    let mut known: Vec<String> = Vec::new();
+    for reference in feedback.iter().flat_map(|feedback| &feedback.references) {
+        if !known.contains(reference) {
+            known.push(reference.clone());
+        }
+    }
+    known
 }

@@ -4,6 +4,7 @@
 //! so a new one is a file, an enum variant in `config`, and an arm here.
 
 mod lab;
+mod llm;
 mod operator;
 mod reader;
 
@@ -12,11 +13,12 @@ pub use operator::OperatorLog;
 
 use crate::adapters::index_embedded::EmbeddedIndex;
 use crate::adapters::index_qdrant::QdrantIndex;
-use crate::adapters::judge_reference::ReferenceJudge;
+use crate::adapters::judge_http::LlmJudgeError;
 use crate::adapters::log_embedded::EmbeddedLog;
 use crate::adapters::log_kafka::KafkaLog;
 use crate::adapters::snapshots_object::{self, ObjectSnapshots};
-use crate::config::{Config, Device, GeneratorKind, IndexKind, JudgeKind, LogKind, Trainable};
+use crate::chat::{ClientError, PromptError};
+use crate::config::{Config, Device, GeneratorKind, IndexKind, LogKind, Trainable};
 use crate::policy::reader::{PairReader, ReaderArgs, ReaderError};
 use crate::policy::serving::{self, EncoderPolicy};
 use crate::recipes::online::OnlineLearner;
@@ -24,7 +26,7 @@ use crate::rewards::BlendError;
 use actors::clock::Clock;
 use actors::compute::ComputeError;
 use actors::ports::{
-    Environment, EventLog, Generator, Judge, LogError, SearchError, SearchIndex, SnapshotError,
+    Environment, EventLog, Generator, LogError, SearchError, SearchIndex, SnapshotError,
     SnapshotStore,
 };
 use actors::service::{LearnerFactory, PolicyFactory, Ports, Service, ServiceHandle, StartError};
@@ -75,6 +77,25 @@ pub enum WiringError {
         /// Why.
         source: ReaderError,
     },
+    /// A client of an endpoint cannot be made.
+    #[error("cannot use the endpoint of `[{section}]`")]
+    Endpoint {
+        /// Its section.
+        section: &'static str,
+        /// Why.
+        source: ClientError,
+    },
+    /// A prompt cannot be used.
+    #[error("cannot use the prompt of `[{section}]`")]
+    Prompt {
+        /// The section that names it.
+        section: &'static str,
+        /// Why.
+        source: PromptError,
+    },
+    /// The judge cannot be made.
+    #[error("cannot judge by `[judge.llm]`")]
+    LlmJudge(#[from] LlmJudgeError),
     /// The weights of the reward make no sense.
     #[error("cannot judge by `[judge.weights]`")]
     Judge(#[from] BlendError),
@@ -114,11 +135,13 @@ pub async fn parts(config: &Config) -> Result<Parts, WiringError> {
     let (reader, generator) = models(config, config.generator.reader.clone())?;
     let first = serving::first_snapshot(reader.width(), config.policy.seed, &device)
         .map_err(WiringError::Policy)?;
-    let environment = lab::environment(config, Arc::clone(&generator))?;
+    let judges = llm::judges(config)?;
+    let environment = lab::environment(config, Arc::clone(&generator), judges.trials)?;
     let ports = Ports {
         index: index(config).await?,
         generator,
-        judge: judge(config)?,
+        judge: judges.served,
+        rewriter: llm::rewriter(config)?,
         log: log(config).await?,
         snapshots: snapshots(config)?,
         policy: policy_factory(Arc::clone(&reader), first.clone(), device.clone()),
@@ -173,15 +196,17 @@ fn models(
     args: ReaderArgs,
 ) -> Result<(Arc<PairReader>, Arc<dyn Generator>), WiringError> {
     let reader = lab::load_reader(&config.policy.model, args.clone())?;
+    let answering = || {
+        let answering = if config.generator.model == config.policy.model {
+            Arc::clone(&reader)
+        } else {
+            lab::load_reader(&config.generator.model, args)?
+        };
+        lab::reader_generator(config, answering)
+    };
     let generator = match config.generator.kind {
-        GeneratorKind::Reader => {
-            let answering = if config.generator.model == config.policy.model {
-                Arc::clone(&reader)
-            } else {
-                lab::load_reader(&config.generator.model, args)?
-            };
-            lab::reader_generator(config, answering)?
-        }
+        GeneratorKind::Reader => answering()?,
+        GeneratorKind::Http => llm::generator(config, answering)?,
     };
     Ok((reader, generator))
 }
@@ -270,16 +295,6 @@ pub fn snapshots(config: &Config) -> Result<Arc<dyn SnapshotStore>, WiringError>
     match store {
         Ok(store) => Ok(Arc::new(store)),
         Err(source) => Err(WiringError::Snapshots { url: url.to_owned(), source }),
-    }
-}
-
-/// Makes the judge.
-///
-/// # Errors
-/// Weights that make no sense.
-pub fn judge(config: &Config) -> Result<Arc<dyn Judge>, WiringError> {
-    match config.judge.kind {
-        JudgeKind::Reference => Ok(Arc::new(ReferenceJudge::new(config.judge.weights)?)),
     }
 }
 

@@ -1,4 +1,4 @@
-//! One query from top to bottom: retrieve, decide, generate, log, reply.
+//! One query from top to bottom: rewrite, retrieve, decide, generate, log, reply.
 //!
 //! Floor 3. Only this file decides what happens next to a query. Every stage has a deadline; a
 //! stage whose actor dies is repeated by its slot within it. The reply leaves only after the log
@@ -10,7 +10,7 @@ mod stages;
 use crate::ports::Search;
 use crate::types::{
     Answer, Candidate, Decision, DecisionId, Degraded, Document, Episode, Exploration, Gate,
-    Outcome, Query, Ranked, SelectionLimits, Served, Timings,
+    Outcome, Query, Ranked, Rewrite, SelectionLimits, Served, Timings,
 };
 pub use config::{Config, OnRetrievalFailure};
 pub use stages::{Context, Failure};
@@ -37,6 +37,7 @@ pub struct Request {
 /// What an episode has come to so far.
 #[derive(Default)]
 struct Trace {
+    rewrites: Vec<Rewrite>,
     candidates: Vec<Candidate>,
     decision: Option<Decision>,
     degraded: Option<Degraded>,
@@ -61,6 +62,7 @@ pub async fn run(context: &Context, request: Request) -> Result<Served, Failure>
     let episode = Episode {
         schema: Episode::SCHEMA,
         query: request.query,
+        rewrites: trace.rewrites,
         candidates: trace.candidates,
         decision: trace.decision,
         outcome,
@@ -86,7 +88,12 @@ async fn serve(
     trace.candidates = match &request.query.candidates {
         Some(documents) => as_given(documents),
         None => {
-            let found = context.retrieve(Search::of(&request.query, request.top_n), deadline);
+            trace.rewrites = context.rewrites(&request.query, deadline).await;
+            let mut search = Search::of(&request.query, request.top_n);
+            if let Some(first) = trace.rewrites.first() {
+                search.text.clone_from(&first.text);
+            }
+            let found = context.retrieve(search, deadline);
             match timed(&mut trace.timings.retrieve_ms, found).await {
                 Ok(candidates) => candidates,
                 Err(failure) => {
@@ -96,12 +103,14 @@ async fn serve(
             }
         }
     };
-    let decision = if trace.candidates.is_empty() {
+    let mut decision = if trace.candidates.is_empty() {
         nothing_to_choose(context, request)
     } else {
         let decided = context.decide(request, &trace.candidates, deadline);
         timed(&mut trace.timings.decide_ms, decided).await?
     };
+    // Searched with the first proposal, where there is one; 0 is the query as asked.
+    decision.rewrite = u32::from(!trace.rewrites.is_empty());
     let documents = chosen(&decision, &trace.candidates)?;
     trace.decision = Some(decision);
     if request.is_rerank {

@@ -12,7 +12,7 @@ pub use models::{FakeLearner, FakePolicy, Lesson, snapshot};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::SeqCst};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
-pub use world::{FakeGenerator, FakeIndex, FakeJudge, MemorySnapshots, World};
+pub use world::{FakeGenerator, FakeIndex, FakeJudge, FakeRewriter, MemorySnapshots, World};
 
 /// What the next calls of a fake do.
 #[derive(Debug, Default)]

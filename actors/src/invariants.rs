@@ -13,9 +13,11 @@ pub fn decisions_are_logged(served: u64, logged: u64) -> bool {
     served <= logged
 }
 
-/// Episodes read are judged, abstained, expired, failed (never judged), or pending.
+/// Episodes read are failed (there is nothing to judge) or a task for the judge; every task ends
+/// judged, abstained, given up, or expired, or is pending.
 pub fn episodes_are_conserved(episodes: u64, ends: &EpisodeEnds) -> bool {
-    episodes == ends.judged + ends.abstained + ends.expired + ends.failed + ends.pending
+    let over = ends.judged + ends.abstained + ends.given_up + ends.expired;
+    episodes == ends.failed + over + ends.pending
 }
 
 /// How episodes end at the judge.
@@ -25,6 +27,8 @@ pub struct EpisodeEnds {
     pub judged: u64,
     /// The judge cannot tell.
     pub abstained: u64,
+    /// The judge failed as often as it may.
+    pub given_up: u64,
     /// Nothing to judge by within the window.
     pub expired: u64,
     /// There was no answer to judge.

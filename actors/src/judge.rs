@@ -37,6 +37,9 @@ pub struct Observed {
     pub judged: u64,
     /// Episodes the judge abstained on.
     pub abstained: u64,
+    /// Episodes given up after the judge had failed as often as it may.
+    #[serde(default)]
+    pub given_up: u64,
     /// Episodes that waited in vain, those evicted included.
     pub expired: u64,
     /// Of these, the ones that had to go early.
@@ -98,6 +101,7 @@ impl Observed {
         let ends = EpisodeEnds {
             judged: self.judged,
             abstained: self.abstained,
+            given_up: self.given_up,
             expired: self.expired,
             failed: self.failed,
             pending: self.pending,
@@ -223,6 +227,8 @@ impl State {
         }
         #[expect(clippy::cast_precision_loss, reason = "bounded by pending_max")]
         telemetry::level(telemetry::JUDGE_PENDING, self.observed().pending as f64);
+        let oldest = self.joiners.values().map(|joiner| joiner.oldest_age(now_ms)).max();
+        telemetry::level(telemetry::JUDGE_OLDEST, oldest.unwrap_or_default().as_secs_f64());
         let config = &self.args.config;
         next.poll_max = config.poll_max.min(config.backlog_max.saturating_sub(backlog));
         next.wait = Duration::from_millis(config.poll_wait_ms);

@@ -10,6 +10,7 @@ mod judge;
 mod learner;
 mod log;
 mod policy;
+mod rewriter;
 mod snapshots;
 
 pub use environment::{Environment, EnvironmentError, Trial};
@@ -21,4 +22,5 @@ pub use log::{
     Commit, EventConsumer, EventLog, LogError, NewRecord, Ownership, Record, StateChange, Stream,
 };
 pub use policy::{DecideRequest, Policy, PolicyError};
+pub use rewriter::{RewriteError, Rewriter};
 pub use snapshots::{SnapshotError, SnapshotStore};

@@ -14,7 +14,9 @@ use self::core::Core;
 use crate::clock::Clock;
 pub use crate::episode::Failure;
 pub use crate::learner::{LearnerFactory, UpdateOutcome};
-use crate::ports::{EventLog, Generator, Judge, LogError, SearchIndex, SnapshotStore, Stream};
+use crate::ports::{
+    EventLog, Generator, Judge, LogError, Rewriter, SearchIndex, SnapshotStore, Stream,
+};
 pub use crate::reranker::PolicyFactory;
 use crate::slot::{Slot, SlotError};
 use crate::tail::record;
@@ -44,6 +46,8 @@ pub struct Ports {
     pub generator: Arc<dyn Generator>,
     /// What judges.
     pub judge: Arc<dyn Judge>,
+    /// What proposes other texts to search with, if anything does.
+    pub rewriter: Option<Arc<dyn Rewriter>>,
     /// The only memory.
     pub log: Arc<dyn EventLog>,
     /// Where weights are kept.

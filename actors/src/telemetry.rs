@@ -28,8 +28,8 @@ metrics_table! {
     /// What the actors write: name, kind, help.
     METRICS:
     EPISODES = "regrade_episode_requests_total", Counter, "Queries over, by outcome (answered, reranked, failed, overloaded, refused).";
-    EPISODE_SECONDS = "regrade_episode_duration_seconds", Histogram, "Time spent, by stage (retrieve, decide, generate, log, total).";
     DEGRADED = "regrade_episodes_degraded_total", Counter, "Queries answered without documents, by why there were none (unavailable, deadline).";
+    EPISODE_SECONDS = "regrade_episode_duration_seconds", Histogram, "Time spent, by stage (rewrite, retrieve, decide, generate, log, total).";
     IN_FLIGHT = "regrade_episodes_in_flight", Gauge, "Queries being worked on.";
     ACTOR_RESTARTS = "regrade_actor_restarts_total", Counter, "Restarts, by actor.";
     ACTOR_DOWN = "regrade_actor_given_up", Gauge, "1 for an actor whose restart budget is spent.";
@@ -39,11 +39,13 @@ metrics_table! {
     POLICY_PANICS = "regrade_policy_panics_total", Counter, "Panics of the policy that were caught, by what it was doing (decide, swap).";
     DECIDE_BATCH = "regrade_reranker_batch_queries", Histogram, "Queries decided in one pass.";
     GENERATOR_RETRIES = "regrade_generator_retries_total", Counter, "Generation attempts after the first.";
-    JUDGED = "regrade_judge_episodes_total", Counter, "Episodes at their end, by verdict (scored, abstained, expired, failed).";
+    JUDGED = "regrade_judge_episodes_total", Counter, "Episodes at their end, by verdict (scored, abstained, failed, expired), or unanswered.";
     JUDGE_RETRIES = "regrade_judge_retries_total", Counter, "Judge calls that failed and were repeated.";
     FEEDBACK = "regrade_feedback_total", Counter, "Feedback seen, by fate (joined, late, orphan, duplicate, forwarded).";
     REWARD_VALUE = "regrade_reward_value", Histogram, "Total reward of scored episodes.";
     JUDGE_PENDING = "regrade_judge_pending_episodes", Gauge, "Episodes waiting for a verdict.";
+    JUDGE_OLDEST = "regrade_judge_oldest_pending_seconds", Gauge, "Age of the episode that has waited longest for its verdict.";
+    REWRITES = "regrade_rewrite_queries_total", Counter, "Queries put to the rewriter, by outcome (applied, none, failed).";
     REPLAY_SAMPLES = "regrade_replay_samples", Gauge, "Judged episodes kept.";
     REPLAY_DROPPED = "regrade_replay_dropped_total", Counter, "Judged episodes dropped, by reason.";
     UPDATES = "regrade_learner_updates_total", Counter, "Updates, by outcome.";

@@ -18,8 +18,8 @@ pub use decision::{
 pub use episode::{Degraded, Episode, Outcome};
 pub use ids::{DecisionId, Digest, DocumentId, PolicyVersion, QueryId, next_id};
 pub use policy::{PolicyRecord, PolicySnapshot, PolicyState};
-pub use query::{Candidate, Document, Filter, Query};
-pub use reward::{Reward, RewardPart, RewardRecord, Sample, Verdict};
+pub use query::{Candidate, Document, Filter, Query, Rewrite};
+pub use reward::{Reward, RewardPart, RewardRecord, Sample, Verdict, Votes};
 
 /// Version of the record schema, written into every record of the log.
 pub const SCHEMA_VERSION: u32 = 1;

@@ -1,12 +1,16 @@
-//! The learner's world: `ports::Environment` from any generator and a blend of rewards.
+//! The learner's world: `ports::Environment` from any generator and a blend of rewards, or a judge.
 //!
-//! Answers are cached by question and documents, so a selection that comes up again is free;
-//! rewards are computed afresh, because references may have become known since. Knows no policy.
+//! Answers are cached by question and documents, so a selection that comes up again is free; rewards
+//! of the blend are computed afresh, because references may have become known since, and those of a
+//! judge are kept with the references they rest on. Knows no policy.
 
 use super::bounded_cache::BoundedCache;
 use crate::rewards::{Blend, BlendError, Subject};
-use actors::ports::{Environment, EnvironmentError, Generator, Trial};
-use actors::types::{Answer, Document, Gate, Reward};
+use actors::ports::{Environment, EnvironmentError, Generator, Judge, JudgeTask, Trial};
+use actors::types::{
+    Answer, Candidate, CandidateStates, Decision, DecisionId, Document, Episode, Exploration, Gate,
+    Outcome, PolicyStamp, Reward, SelectionLimits, Verdict,
+};
 use futures::{FutureExt, StreamExt};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
@@ -57,6 +61,13 @@ impl Key {
         let documents = trial.documents.iter().map(entry).collect();
         Self { question: trial.query.text.clone(), documents }
     }
+
+    /// A name for the trial: equal trials have equal names, so a judge gives them equal seeds.
+    fn name(&self) -> DecisionId {
+        let mut hasher = DefaultHasher::new();
+        self.hash(&mut hasher);
+        DecisionId(format!("trial-{:016x}", hasher.finish()))
+    }
 }
 
 /// A generator and a blend as an environment.
@@ -65,7 +76,9 @@ pub struct GeneratorEnvironment {
     blend: Blend,
     config: EnvironmentConfig,
     runtime: Handle,
+    judge: Option<Arc<dyn Judge>>,
     cache: Mutex<BoundedCache<Key, Answer>>,
+    judged: Mutex<BoundedCache<(Key, Vec<String>), Reward>>,
     hits: AtomicU64,
     misses: AtomicU64,
 }
@@ -84,10 +97,17 @@ impl GeneratorEnvironment {
             blend,
             config,
             runtime,
+            judge: None,
             cache: Mutex::new(BoundedCache::new(config.cached_answers_max)),
+            judged: Mutex::new(BoundedCache::new(config.cached_answers_max)),
             hits: AtomicU64::new(0),
             misses: AtomicU64::new(0),
         })
+    }
+
+    /// The same, with every trial put to a judge: what it scores needs no reference.
+    pub fn with_judge(self, judge: Arc<dyn Judge>) -> Self {
+        Self { judge: Some(judge), ..self }
     }
 
     /// Hits and misses since it was built.
@@ -152,6 +172,55 @@ impl GeneratorEnvironment {
         })
     }
 
+    async fn scored(&self, trials: &[Trial]) -> Vec<Result<Reward, EnvironmentError>> {
+        let keys: Vec<Key> = trials.iter().map(Key::of).collect();
+        let answers = self.answers(trials, &keys).await;
+        let scored = trials.iter().zip(&keys).map(|(trial, key)| {
+            let answer = answers.get(key);
+            async move {
+                match (answer, &self.judge) {
+                    (Some(Ok(answer)), None) => self.score(trial, answer),
+                    (Some(Ok(answer)), Some(judge)) => self.ask(judge, trial, key, answer).await,
+                    (Some(Err(reason)), _) => Err(EnvironmentError::Unscored(reason.clone())),
+                    (None, _) => unscored("the generator gave nothing"),
+                }
+            }
+        });
+        let scored: Vec<_> = scored.collect();
+        futures::stream::iter(scored)
+            .buffered(self.config.parallel_answers_max.max(1))
+            .collect()
+            .await
+    }
+
+    /// The judge's reward of a trial, from the cache or the judge.
+    async fn ask(
+        &self,
+        judge: &Arc<dyn Judge>,
+        trial: &Trial,
+        key: &Key,
+        answer: &Answer,
+    ) -> Result<Reward, EnvironmentError> {
+        let key = (key.clone(), trial.query.references.clone());
+        if let Some(reward) = self.judged.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
+            return Ok(reward);
+        }
+        let task =
+            JudgeTask { episode: episode(trial, key.0.name(), answer), feedback: Vec::new() };
+        match judge.judge(&task).await {
+            Ok(Some(Verdict::Scored { reward })) => {
+                let mut judged = self.judged.lock().unwrap_or_else(PoisonError::into_inner);
+                judged.insert(key, reward.clone());
+                Ok(reward)
+            }
+            Ok(Some(Verdict::Abstained { reason } | Verdict::Failed { reason })) => {
+                unscored(&reason)
+            }
+            Ok(Some(Verdict::Expired) | None) => unscored("there is nothing to judge by"),
+            Err(error) => unscored(&error.to_string()),
+        }
+    }
+
     /// Waits for `work` from whatever thread the learner runs on; `None` where that cannot be done.
     fn wait<T>(&self, work: impl Future<Output = T>) -> Option<T> {
         match Handle::try_current().map(|current| current.runtime_flavor()) {
@@ -170,116 +239,48 @@ impl GeneratorEnvironment {
 
 impl Environment for GeneratorEnvironment {
     fn rewards(&self, trials: &[Trial]) -> Vec<Result<Reward, EnvironmentError>> {
-        let keys: Vec<Key> = trials.iter().map(Key::of).collect();
-        let Some(answers) = self.wait(self.answers(trials, &keys)) else {
+        self.wait(self.scored(trials)).unwrap_or_else(|| {
             let reason = "on a single-threaded runtime the generator must run inline";
-            let unscored = |_| Err(EnvironmentError::Unscored(reason.to_owned()));
-            return trials.iter().map(unscored).collect();
-        };
-        let reward = |(trial, key): (&Trial, &Key)| match answers.get(key) {
-            Some(Ok(answer)) => self.score(trial, answer),
-            Some(Err(reason)) => Err(EnvironmentError::Unscored(reason.clone())),
-            None => Err(EnvironmentError::Unscored("the generator gave nothing".to_owned())),
-        };
-        trials.iter().zip(&keys).map(reward).collect()
+            trials.iter().map(|_| unscored(reason)).collect()
+        })
+    }
+}
+
+fn unscored(reason: &str) -> Result<Reward, EnvironmentError> {
+    Err(EnvironmentError::Unscored(reason.to_owned()))
+}
+
+/// A trial as the episode it would have been.
+fn episode(trial: &Trial, id: DecisionId, answer: &Answer) -> Episode {
+    let ranked = (0..).zip(&trial.documents);
+    let candidates: Vec<Candidate> = ranked
+        .map(|(rank, document)| Candidate { document: document.clone(), score: 0.0, rank })
+        .collect();
+    let decision = Decision {
+        id,
+        gate: if candidates.is_empty() { Gate::Direct } else { Gate::Retrieve },
+        rewrite: 0,
+        order: candidates.iter().map(|candidate| candidate.rank).collect(),
+        step_log_probs: Vec::new(),
+        scores: Vec::new(),
+        exploration: Exploration::Greedy,
+        limits: SelectionLimits { k_min: 0, k_max: u32::MAX, token_budget: u32::MAX },
+        candidate_tokens: Vec::new(),
+        states: CandidateStates::default(),
+        policy: PolicyStamp::default(),
+    };
+    Episode {
+        schema: Episode::SCHEMA,
+        query: trial.query.clone(),
+        rewrites: Vec::new(),
+        candidates,
+        decision: Some(decision),
+        degraded: None,
+        outcome: Outcome::Answered { answer: answer.clone() },
+        finished_ms: 0,
+        duration_ms: 0,
     }
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
-
-    use super::*;
-    use actors::ports::GenerateError;
-    use actors::types::Query;
-    use async_trait::async_trait;
-
-    /// Answers with the text of the first document; fails for the question `down`.
-    #[derive(Default)]
-    struct FirstText {
-        calls: AtomicU64,
-        is_inline: bool,
-    }
-
-    #[async_trait]
-    impl Generator for FirstText {
-        async fn answer(&self, query: &Query, docs: &[Document]) -> Result<Answer, GenerateError> {
-            self.calls.fetch_add(1, Ordering::SeqCst);
-            if !self.is_inline {
-                tokio::task::yield_now().await;
-            }
-            if query.text == "down" {
-                return Err(GenerateError::Unavailable("no line".to_owned()));
-            }
-            let text = docs.first().map(|d| d.text.clone()).unwrap_or_default();
-            Ok(Answer { text, ..Answer::default() })
-        }
-    }
-
-    fn trial(question: &str, reference: &str, texts: &[&str]) -> Trial {
-        let references = if reference.is_empty() { vec![] } else { vec![reference.to_owned()] };
-        let query = Query { text: question.to_owned(), references, ..Query::default() };
-        let document = |text: &&str| Document {
-            id: "same id".into(),
-            text: (*text).to_owned(),
-            ..Document::default()
-        };
-        Trial { query, documents: texts.iter().map(document).collect() }
-    }
-
-    fn environment(generator: &Arc<FirstText>, runtime: Handle) -> GeneratorEnvironment {
-        let generator: Arc<dyn Generator> = generator.clone();
-        let config = EnvironmentConfig::default();
-        GeneratorEnvironment::new(generator, Blend::default(), config, runtime).unwrap()
-    }
-
-    fn check(runtime: Handle, is_inline: bool) {
-        let generator = Arc::new(FirstText { is_inline, ..FirstText::default() });
-        let environment = environment(&generator, runtime);
-        let trials = [
-            trial("q", "Paris", &["Paris", "Rome"]),
-            trial("q", "Paris", &["Rome", "Paris"]),
-            trial("q", "Rome", &["Paris", "Rome"]),
-            trial("down", "x", &["x"]),
-            trial("q", "", &["Paris", "Rome"]),
-            trial("q", "Paris", &[]),
-        ];
-        let rewards = environment.rewards(&trials);
-        let totals: Vec<Option<f64>> =
-            rewards.iter().map(|r| r.as_ref().ok().map(|r| r.total)).collect();
-        assert_eq!(totals, [Some(1.0), Some(0.0), Some(0.0), None, None, Some(0.0)]);
-        assert_eq!(generator.calls.load(Ordering::SeqCst), 4, "repeats are free");
-        let counts = environment.cache_counts();
-        assert_eq!((counts.hits, counts.misses), (2, 4));
-        assert!(environment.rewards(&trials[..3]).iter().all(Result::is_ok));
-        assert_eq!(generator.calls.load(Ordering::SeqCst), 4);
-        assert!(environment.rewards(&trials[3..4])[0].is_err(), "failures are not kept");
-        assert_eq!(generator.calls.load(Ordering::SeqCst), 5);
-    }
-
-    #[test]
-    fn rewards_come_from_a_thread_outside_the_runtime() {
-        let runtime =
-            tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
-        check(runtime.handle().clone(), false);
-    }
-
-    #[tokio::test]
-    async fn an_inline_generator_scores_on_a_single_threaded_runtime() {
-        check(Handle::current(), true);
-    }
-
-    #[tokio::test]
-    async fn a_generator_that_waits_is_an_error_there_and_no_standstill() {
-        let generator = Arc::new(FirstText::default());
-        let environment = environment(&generator, Handle::current());
-        let rewards = environment.rewards(&[trial("q", "Paris", &["Paris"])]);
-        let error = rewards[0].as_ref().unwrap_err().to_string();
-        assert!(error.contains("must run inline"), "{error}");
-    }
-
-    #[tokio::test(flavor = "multi_thread")]
-    async fn rewards_come_inline_on_a_runtime_of_many_threads() {
-        check(Handle::current(), false);
-    }
-}
+mod tests;

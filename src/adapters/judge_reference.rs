@@ -3,7 +3,7 @@
 //! Looks at the query's own references, then at those given as feedback, then at a value given as
 //! feedback. Calls no model and nothing outside the process.
 
-use crate::rewards::{Blend, BlendError, Subject, is_unanswerable};
+use crate::rewards::{Blend, BlendError, Subject, is_unanswerable, known_references};
 use actors::ports::{Judge, JudgeError, JudgeTask};
 use actors::types::{Answer, Gate, Outcome, PolicySnapshot, Reward, Verdict};
 use async_trait::async_trait;
@@ -39,16 +39,8 @@ impl ReferenceJudge {
             return self.reward_given(task, subject);
         }
         let not_finite = || "the reward is not finite".to_owned();
-        if !query.references.is_empty() || is_unanswerable(query) {
-            return Some(self.blend.score(subject, &query.references).ok_or_else(not_finite));
-        }
-        let mut references: Vec<String> = Vec::new();
-        for reference in task.feedback.iter().flat_map(|feedback| &feedback.references) {
-            if !references.contains(reference) {
-                references.push(reference.clone());
-            }
-        }
-        if !references.is_empty() {
+        let references = known_references(query, &task.feedback);
+        if !references.is_empty() || is_unanswerable(query) {
             return Some(self.blend.score(subject, &references).ok_or_else(not_finite));
         }
         self.reward_given(task, subject)
@@ -111,6 +103,7 @@ mod tests {
         let episode = Episode {
             schema: Episode::SCHEMA,
             query,
+            rewrites: Vec::new(),
             candidates: Vec::new(),
             decision: None,
             outcome: Outcome::Answered { answer },

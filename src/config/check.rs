@@ -3,11 +3,13 @@
 //! What types cannot say. A finding points at the setting that somebody wrote, so a bound between
 //! two settings points at the one laid on last.
 
+mod llm;
+
 use super::error::Problem;
 use super::layers::{Table, find};
 use super::source::Origins;
-use crate::adapters::snapshots_object::{self, PlaceError};
 use super::{Config, Device, IndexConfig, IndexKind, LogKind};
+use crate::adapters::snapshots_object::{self, PlaceError};
 use crate::rewards::BlendError;
 use tracing_subscriber::EnvFilter;
 
@@ -18,6 +20,7 @@ pub(super) fn findings(config: &Config, origins: &Origins, merged: &Table<'_>) -
     check.service(config);
     check.stores(config);
     check.models(config);
+    check.endpoints(config);
     check.learner(config);
     check.telemetry(config);
     check.problems

@@ -2,9 +2,12 @@
 //!
 //! Every default starts a service that needs nothing outside the process.
 
+use super::llm::FallbackConfig;
+use crate::adapters::generator_http::HttpGeneratorConfig;
 use crate::adapters::generator_reader::ReaderGeneratorConfig;
 use crate::adapters::index_embedded::EmbeddedIndexConfig;
 use crate::adapters::index_qdrant::QdrantConfig;
+use crate::adapters::judge_http::LlmJudgeConfig;
 use crate::adapters::log_embedded::EmbeddedLogConfig;
 use crate::adapters::log_kafka::KafkaLogConfig;
 use crate::adapters::snapshots_object::{SnapshotLimits, StoreOptions};
@@ -155,6 +158,8 @@ pub enum GeneratorKind {
     /// The small extractive reader, in this process.
     #[default]
     Reader,
+    /// A language model behind an OpenAI-compatible endpoint.
+    Http,
 }
 
 /// `[generator]`: what answers.
@@ -169,6 +174,12 @@ pub struct GeneratorConfig {
     pub limits: ReaderGeneratorConfig,
     /// Lengths, batches and cache of the reader.
     pub reader: ReaderArgs,
+    /// The endpoint and how it is asked, for `http`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub http: Option<HttpGeneratorConfig>,
+    /// What answers where the endpoint does not, for `http`; absent: nothing does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fallback: Option<FallbackConfig>,
 }
 
 impl Default for GeneratorConfig {
@@ -178,6 +189,8 @@ impl Default for GeneratorConfig {
             model: "deploy/models/minilm-reader".into(),
             limits: ReaderGeneratorConfig::default(),
             reader: ReaderArgs::default(),
+            http: None,
+            fallback: None,
         }
     }
 }
@@ -189,6 +202,9 @@ pub enum JudgeKind {
     /// Scores answers against reference answers.
     #[default]
     Reference,
+    /// A language model by a rubric; its score is the part `judge` of the reward, beside what is
+    /// compared with references.
+    Llm,
 }
 
 /// `[judge]`: what turns answers into rewards.
@@ -199,6 +215,9 @@ pub struct JudgeConfig {
     pub kind: JudgeKind,
     /// Weight of each part of the reward.
     pub weights: Blend,
+    /// The endpoint and how it judges, for `llm`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub llm: Option<LlmJudgeConfig>,
 }
 
 impl Default for JudgeConfig {
@@ -206,7 +225,7 @@ impl Default for JudgeConfig {
         // The price of context is what makes fewer documents better at equal answers: a passage of
         // a hundred tokens has to earn a hundredth of F1.
         let weights = Blend { context_cost: -0.1, ..Blend::default() };
-        Self { kind: JudgeKind::Reference, weights }
+        Self { kind: JudgeKind::Reference, weights, llm: None }
     }
 }
 

@@ -64,8 +64,10 @@ pub struct Audit {
     pub episodes_abstained: u64,
     /// Of these, waited in vain.
     pub episodes_expired: u64,
-    /// Of these, failed, and are not judged.
+    /// Of these, the judge failed on as often as it may.
     pub episodes_failed: u64,
+    /// Of these, without an answer to judge.
+    pub episodes_unanswered: u64,
     /// Of these, without a verdict (yet).
     pub episodes_pending: u64,
     /// Rewards of decisions without an episode: must be 0.
@@ -144,6 +146,7 @@ impl Ledger {
         let word = match reward.verdict {
             Verdict::Scored { .. } => "judged",
             Verdict::Abstained { .. } => "abstained",
+            Verdict::Failed { .. } => "failed",
             Verdict::Expired => "expired",
         };
         let entry = self.rewards.entry(reward.decision_id.0).or_insert((word, 0));
@@ -176,30 +179,33 @@ impl Ledger {
         };
         let (queries_answered, queries_failed) = (answered(true), answered(false));
         let queries = self.queries.len() as u64;
-        let unanswered = queries - queries_answered - queries_failed;
+        let open = queries - queries_answered - queries_failed;
         let verdicts = |word: &str| {
             let known = self.rewards.iter().filter(|(id, _)| self.episodes.contains_key(*id));
             known.filter(|(_, (verdict, _))| *verdict == word).count() as u64
         };
-        let judged = (verdicts("judged"), verdicts("abstained"), verdicts("expired"));
+        let [judged, abstained, failed, expired] =
+            ["judged", "abstained", "failed", "expired"].map(verdicts);
         let episodes = self.episodes.len() as u64;
-        let failed = self.episodes.values().filter(|is_judged| !**is_judged).count() as u64;
+        let unanswered = self.episodes.values().filter(|is_judged| !**is_judged).count() as u64;
         let known = |id: &&String| self.episodes.contains_key(*id);
         let feedback_known = self.feedback.values().filter(known).count() as u64;
         Audit {
-            queries: queries - refused.min(unanswered),
+            queries: queries - refused.min(open),
             queries_answered,
             queries_failed,
-            queries_pending: unanswered.saturating_sub(refused),
+            queries_pending: open.saturating_sub(refused),
             answers_unasked: self.answers.len() as u64 - queries_answered - queries_failed,
             decisions_served: self.served.len() as u64,
             decisions_unlogged: self.served.iter().filter(|id| !known(id)).count() as u64,
             episodes,
-            episodes_judged: judged.0,
-            episodes_abstained: judged.1,
-            episodes_expired: judged.2,
+            episodes_judged: judged,
+            episodes_abstained: abstained,
+            episodes_expired: expired,
             episodes_failed: failed,
-            episodes_pending: episodes.saturating_sub(failed + judged.0 + judged.1 + judged.2),
+            episodes_unanswered: unanswered,
+            episodes_pending: episodes
+                .saturating_sub(judged + abstained + expired + failed + unanswered),
             rewards_unlogged: self.rewards.keys().filter(|id| !known(id)).count() as u64,
             feedback: self.feedback.len() as u64,
             feedback_known,

@@ -144,6 +144,7 @@ async fn judged(
     let episode = Episode {
         schema: Episode::SCHEMA,
         query,
+        rewrites: Vec::new(),
         candidates,
         decision: Some(decision),
         outcome: Outcome::Answered { answer },

@@ -4,7 +4,7 @@ use super::{
     context_cost, document_cost, exact_match, is_unanswerable, length, retrieval_cost, rouge_l,
     token_f1,
 };
-use actors::types::{Answer, Gate, Query, Reward, RewardPart};
+use actors::types::{Answer, Gate, Query, Reward, RewardPart, Votes};
 use serde::{Deserialize, Serialize};
 
 /// Weight of each term of the reward; a term of weight 0 is left out.
@@ -19,6 +19,8 @@ pub struct Blend {
     pub token_f1: f64,
     /// Weight of [`rouge_l`].
     pub rouge_l: f64,
+    /// Weight of a judging model's verdict, where one is asked.
+    pub judge: f64,
     /// Weight of [`length`].
     pub length: f64,
     /// Weight of [`context_cost`]: for every 1,000 context tokens.
@@ -35,6 +37,7 @@ impl Default for Blend {
             exact_match: 0.0,
             token_f1: 1.0,
             rouge_l: 0.0,
+            judge: 0.0,
             length: 0.0,
             context_cost: 0.0,
             document_cost: 0.0,
@@ -81,6 +84,7 @@ impl Blend {
             ("exact_match", self.exact_match),
             ("token_f1", self.token_f1),
             ("rouge_l", self.rouge_l),
+            ("judge", self.judge),
             ("length", self.length),
         ];
         let costs = [
@@ -109,11 +113,34 @@ impl Blend {
         if references.is_empty() && !is_unanswerable(subject.query) {
             return None;
         }
-        let text = &subject.answer.text;
         let mut parts = Vec::new();
-        push(&mut parts, "exact_match", self.exact_match, || exact_match(text, references));
-        push(&mut parts, "token_f1", self.token_f1, || token_f1(text, references));
-        push(&mut parts, "rouge_l", self.rouge_l, || rouge_l(text, references));
+        self.push_compared(&mut parts, subject, references);
+        self.push_rest(&mut parts, subject);
+        Reward::from_parts(parts)
+    }
+
+    /// The reward of an answer that a model has judged worth `value` in [0, 1], the mean of `votes`:
+    /// the part `judge`, beside what is compared with references. Where nothing is known to compare
+    /// with, the model has the weights of that too, so that rewards with and without references lie
+    /// on one scale. `None` for any other value.
+    pub fn score_judged(
+        &self,
+        subject: Subject<'_>,
+        references: &[String],
+        (value, votes): (f64, Votes),
+    ) -> Option<Reward> {
+        if !(0.0..=1.0).contains(&value) {
+            return None;
+        }
+        let mut parts = Vec::new();
+        let mut weight = self.judge;
+        if references.is_empty() && !is_unanswerable(subject.query) {
+            weight += self.correctness();
+        } else {
+            self.push_compared(&mut parts, subject, references);
+        }
+        let name = "judge".to_owned();
+        parts.push(RewardPart { name, value, weight, votes: Some(votes) });
         self.push_rest(&mut parts, subject);
         Reward::from_parts(parts)
     }
@@ -128,6 +155,35 @@ impl Blend {
         push(&mut parts, "feedback", self.correctness(), || value);
         self.push_rest(&mut parts, subject);
         Reward::from_parts(parts)
+    }
+
+    /// The blend where no model is asked: the terms that compare with references take its weight in
+    /// the proportion of their own, so that rewards with and without the model lie on one scale.
+    pub fn without_judge(self) -> Self {
+        let correctness = self.correctness();
+        if self.judge <= 0.0 || correctness <= 0.0 {
+            return Self { judge: 0.0, ..self };
+        }
+        let share = (correctness + self.judge) / correctness;
+        Self {
+            exact_match: self.exact_match * share,
+            token_f1: self.token_f1 * share,
+            rouge_l: self.rouge_l * share,
+            judge: 0.0,
+            ..self
+        }
+    }
+
+    fn push_compared(
+        &self,
+        parts: &mut Vec<RewardPart>,
+        subject: Subject<'_>,
+        references: &[String],
+    ) {
+        let text = &subject.answer.text;
+        push(parts, "exact_match", self.exact_match, || exact_match(text, references));
+        push(parts, "token_f1", self.token_f1, || token_f1(text, references));
+        push(parts, "rouge_l", self.rouge_l, || rouge_l(text, references));
     }
 
     fn correctness(&self) -> f64 {
@@ -147,7 +203,7 @@ impl Blend {
 
 fn push(parts: &mut Vec<RewardPart>, name: &str, weight: f64, value: impl FnOnce() -> f64) {
     if weight != 0.0 {
-        parts.push(RewardPart { name: name.to_owned(), value: value(), weight });
+        parts.push(RewardPart { name: name.to_owned(), value: value(), weight, votes: None });
     }
 }
 
@@ -176,6 +232,7 @@ mod tests {
             exact_match: 0.5,
             token_f1: 1.0,
             rouge_l: 0.25,
+            judge: 7.0,
             length: 0.1,
             context_cost: -0.2,
             document_cost: -0.01,
@@ -212,6 +269,30 @@ mod tests {
         for value in [-0.1, 1.1, f64::NAN] {
             assert_eq!(blend.score_given(subject, value), None);
         }
+    }
+
+    #[test]
+    fn a_judged_answer_is_compared_too_where_there_is_something_to_compare_with() {
+        let blend = Blend { judge: 0.5, context_cost: -0.1, ..Blend::default() };
+        let votes = Votes { count: 3, spread: 0.1 };
+        let (mut query, answer) = (Query::default(), answer("New York City"));
+        let judged = |query: &Query, value| {
+            let subject = Subject { query, answer: &answer, gate: Gate::Direct, documents: 0 };
+            blend.score_judged(subject, &query.references, (value, votes))
+        };
+        let alone = judged(&query, 0.8).unwrap();
+        assert!((alone.total - (1.5 * 0.8 - 0.05)).abs() < 1e-12, "{alone:?}");
+        assert_eq!(alone.parts[0].votes, Some(votes));
+        query.references = vec!["New York".to_owned()];
+        let both = judged(&query, 0.6).unwrap();
+        assert!((both.total - (0.8 + 0.5 * 0.6 - 0.05)).abs() < 1e-12, "{both:?}");
+        for value in [-0.1, 1.1, f64::NAN] {
+            assert_eq!(judged(&query, value), None);
+        }
+        // Full marks are worth the same whoever gives them.
+        let without = blend.without_judge();
+        assert!((without.token_f1 - 1.5).abs() < 1e-12 && without.judge == 0.0, "{without:?}");
+        assert_eq!(Blend::default().without_judge(), Blend::default());
     }
 
     #[test]

@@ -52,9 +52,9 @@ pub async fn lab(config: &Config, passages: &[Document], pairs: usize) -> Result
     let (reader, generator) = super::models(config, args)?;
     Ok(Lab {
         index: Arc::new(index),
-        environment: environment(config, Arc::clone(&generator))?,
+        environment: environment(config, Arc::clone(&generator), None)?,
         generator,
-        judge: Arc::new(ReferenceJudge::new(config.judge.weights)?),
+        judge: Arc::new(ReferenceJudge::new(config.judge.weights.without_judge())?),
         reader,
         device: Device::Cpu,
     })
@@ -75,10 +75,17 @@ pub(super) fn reader_generator(
     Ok(Arc::new(ReaderGenerator::new(place, config.generator.limits)))
 }
 
+/// The learner's world; `judge` scores what is tried, or, where there is none, references do.
 pub(super) fn environment(
     config: &Config,
     generator: Arc<dyn Generator>,
+    judge: Option<Arc<dyn Judge>>,
 ) -> Result<Arc<dyn Environment>, WiringError> {
-    let (weights, limits) = (config.judge.weights, EnvironmentConfig::default());
-    Ok(Arc::new(GeneratorEnvironment::new(generator, weights, limits, Handle::current())?))
+    let weights = config.judge.weights.without_judge();
+    let limits = EnvironmentConfig::default();
+    let environment = GeneratorEnvironment::new(generator, weights, limits, Handle::current())?;
+    Ok(Arc::new(match judge {
+        Some(judge) => environment.with_judge(judge),
+        None => environment,
+    }))
 }

@@ -45,6 +45,9 @@ fn every_shipped_configuration_loads() {
     let mut count = 0;
     for entry in std::fs::read_dir(root().join("configs")).unwrap() {
         let path = entry.unwrap().path();
+        if path.extension().is_none_or(|extension| extension != "toml") {
+            continue;
+        }
         let layers = Layers { files: vec![path.clone()], ..Layers::default() };
         Config::load(&layers).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
         count += 1;
@@ -261,5 +264,87 @@ fn a_resolved_configuration_of_every_kind_of_index_loads_again() {
         let config = load(&[&format!("[index]\nkind = \"{kind}\"\n")], &[], &[]).unwrap();
         let again = load(&[&config.to_toml().unwrap()], &[], &[]);
         assert_eq!(again.as_ref(), Ok(&config));
+    }
+}
+
+#[test]
+fn an_endpoint_that_a_kind_needs_must_be_there_and_one_that_none_needs_must_not() {
+    insta::assert_snapshot!(error("[generator]\nkind = \"http\"\n"), @r#"
+    a.toml:2:8: `generator.kind`: needs the section `[generator.http]`
+      |
+    2 | kind = "http"
+      |        ^^^^^^
+      = add `[generator.http]`: it names the server and the model
+    "#);
+    let http = "[generator.http.endpoint]\nurl = \"http://h/v1\"\n";
+    let judge = "[judge]\nkind = \"llm\"\n[judge.weights]\njudge = 1.0\n[judge.llm]\n";
+    for (text, told) in [
+        (http.to_owned(), "`generator.http`: has no effect"),
+        (
+            "[generator.fallback]\nkind = \"reader\"\n".to_owned(),
+            "`generator.fallback`: has no effect",
+        ),
+        ("[judge.llm]\nvotes = 3\n".to_owned(), "`judge.llm`: has no effect"),
+        ("[judge.weights]\njudge = 1.0\n".to_owned(), "`judge.weights.judge`: has no effect"),
+        (
+            "[judge]\nkind = \"llm\"\n[judge.llm]\n".to_owned(),
+            "`judge.weights.judge`: expected a number above 0",
+        ),
+        ("[rewrite.llm]\nseed = 1\n".to_owned(), "`rewrite.llm`: has no effect"),
+        (
+            "[rewrite]\nkind = \"hyde\"\n".to_owned(),
+            "`rewrite.kind`: needs the section `[rewrite.llm]`",
+        ),
+        (
+            format!("[generator]\nkind = \"http\"\nmodel = \"m\"\n{http}"),
+            "`generator.model`: has no effect",
+        ),
+        (
+            format!("[generator]\nkind = \"http\"\n[generator.fallback]\nafter_ms = 30000\n{http}"),
+            "`generator.fallback.after_ms`: expected a number above 0, below",
+        ),
+        (
+            format!(
+                "[generator]\nkind = \"http\"\n[generator.fallback]\nkind = \"endpoint\"\n{http}"
+            ),
+            "`generator.fallback.kind`: needs the section `[generator.fallback.endpoint]`",
+        ),
+        (
+            format!("[generator]\nkind = \"http\"\n{http}attempts_max = 0\n"),
+            "`generator.http.endpoint.attempts_max`",
+        ),
+        (
+            format!("{judge}votes = 3\n"),
+            "`judge.llm.temperature`: expected a number above 0: without chance",
+        ),
+        (
+            format!("{judge}[judge.llm.endpoint]\ndeadline_ms = 30000\n"),
+            "`judge.llm.endpoint.deadline_ms`: 30000 is not below",
+        ),
+        (
+            format!("{judge}[judge.llm.budget]\nmoney_per_day = 1.0\n"),
+            "`judge.llm.budget.money_per_day`: expected to be left out",
+        ),
+        (
+            format!("{judge}[judge.llm.budget]\ntoken_per_day = 1\n"),
+            "unknown field `token_per_day`",
+        ),
+    ] {
+        let found = error(&text);
+        assert!(found.contains(told), "{text}\n{found}");
+    }
+    let config = load(&[&format!("{judge}votes = 3\ntemperature = 0.7\n")], &[], &[]).unwrap();
+    let again = load(&[&config.to_toml().unwrap()], &[], &[]).unwrap();
+    assert_eq!(config, again, "what is resolved loads again");
+}
+
+#[test]
+fn the_configuration_in_the_readme_loads() {
+    let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
+    let blocks: Vec<&str> =
+        readme.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+    assert!(!blocks.is_empty());
+    for block in blocks {
+        load(&[block], &[], &[]).unwrap_or_else(|error| panic!("{error}"));
     }
 }

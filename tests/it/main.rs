@@ -6,6 +6,7 @@ mod contracts;
 mod deploy;
 mod gateway;
 mod kafka;
+mod llm;
 mod parity;
 mod qdrant;
 mod service;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 /// Module of the package `actors` or of the root, and its floor: it may import only from below, and
 /// from its own subtree. Floors 1 to 4 are in `actors`.
-const FLOORS: [(&str, u32); 37] = [
+const FLOORS: [(&str, u32); 38] = [
     ("actors::bounds", 0),
     ("actors::clock", 0),
     ("actors::invariants", 0),
@@ -29,6 +29,7 @@ const FLOORS: [(&str, u32); 37] = [
     ("actors::service", 4),
     // Adapters of every port, and the wiring of a service on them.
     ("actors::fakes", 7),
+    ("regrade::chat", 1),
     ("regrade::text", 0),
     ("regrade::retrieval", 0),
     ("regrade::adapters", 5),
@@ -287,7 +288,13 @@ pub(crate) fn metrics() -> impl Iterator<Item = &'static str> {
     ];
     let remote = regrade::adapters::resilience::METRICS;
     let tables = actors::telemetry::METRICS.iter().chain(actors::telemetry::ADAPTER_METRICS);
-    tables.map(|(name, ..)| *name).chain(own).chain(remote)
+    let chat = regrade::chat::METRICS
+        .into_iter()
+        .chain(regrade::adapters::generator_http::METRICS)
+        .chain(regrade::adapters::generator_fallback::METRICS)
+        .chain(regrade::adapters::judge_http::METRICS)
+        .chain(regrade::adapters::rewriter_http::METRICS);
+    tables.map(|(name, ..)| *name).chain(own).chain(remote).chain(chat)
 }
 
 #[test]

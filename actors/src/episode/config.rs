@@ -21,6 +21,9 @@ pub enum OnRetrievalFailure {
 pub struct Config {
     /// Longest time from admission to the end of generation, milliseconds, ≥ 1.
     pub deadline_ms: u64,
+    /// Longest wait for a rewriter's proposals, milliseconds, ≥ 1; then the query is searched as
+    /// asked.
+    pub rewrite_deadline_ms: u64,
     /// Time kept for the log beyond that, milliseconds, ≥ 1.
     pub log_deadline_ms: u64,
     /// Times a stage is sent to an actor that died with it, ≥ 1.
@@ -41,6 +44,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             deadline_ms: 30_000,
+            rewrite_deadline_ms: 3_000,
             log_deadline_ms: 5_000,
             attempts_max: 4,
             backoff_ms: 50,
@@ -57,6 +61,7 @@ impl Config {
     pub fn validate(&self) -> Result<(), String> {
         all_at_least_one(&[
             ("deadline_ms", self.deadline_ms),
+            ("rewrite_deadline_ms", self.rewrite_deadline_ms),
             ("log_deadline_ms", self.log_deadline_ms),
             ("attempts_max", self.attempts_max as u64),
             ("backoff_ms", self.backoff_ms),

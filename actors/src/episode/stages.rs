@@ -2,11 +2,14 @@
 //! failures in one form.
 
 use super::{Config, OnRetrievalFailure, Request};
+use crate::bounds::guarded;
 use crate::clock::Clock;
-use crate::ports::{DecideRequest, EventLog, LogError, Search, Stream};
+use crate::ports::{DecideRequest, EventLog, LogError, Rewriter, Search, Stream};
 use crate::slot::{Slot, SlotError};
 use crate::tail::record;
-use crate::types::{Answer, Candidate, Decision, Degraded, Document, Episode, PolicyStamp, Query};
+use crate::types::{
+    Answer, Candidate, Decision, Degraded, Document, Episode, PolicyStamp, Query, Rewrite,
+};
 use crate::{generator, recent_decisions, reranker, retriever, telemetry};
 use std::sync::Arc;
 use std::time::Duration;
@@ -60,6 +63,8 @@ pub struct Context {
     pub generator: Slot<generator::Message>,
     /// Address of the memory of decisions.
     pub decisions: Slot<recent_decisions::Message>,
+    /// What proposes other texts to search with, if anything does.
+    pub rewriter: Option<Arc<dyn Rewriter>>,
     /// Where the episode goes.
     pub log: Arc<dyn EventLog>,
     /// Which weights serve.
@@ -77,6 +82,35 @@ pub struct Context {
 }
 
 impl Context {
+    /// Other texts to search with; none when there is no rewriter, or it fails or takes too long:
+    /// a rewrite is a help, and the query as asked will do.
+    #[tracing::instrument(name = "rewriter.propose", skip_all)]
+    pub(super) async fn rewrites(&self, query: &Query, deadline: Instant) -> Vec<Rewrite> {
+        let Some(rewriter) = self.rewriter.clone() else { return Vec::new() };
+        let (began, query) = (Instant::now(), query.clone());
+        let longest = Duration::from_millis(self.config.rewrite_deadline_ms);
+        let longest = longest.min(deadline.saturating_duration_since(began));
+        let proposed = guarded(longest, async move { rewriter.propose(&query).await }).await;
+        telemetry::stage_took("rewrite", began.elapsed());
+        let (rewrites, outcome) = match proposed {
+            Ok(Ok(mut rewrites)) => {
+                rewrites.retain(|rewrite| !rewrite.text.trim().is_empty());
+                let outcome = if rewrites.is_empty() { "none" } else { "applied" };
+                (rewrites, outcome)
+            }
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "no rewrite, searching with the query as asked");
+                (Vec::new(), "failed")
+            }
+            Err(broken) => {
+                tracing::warn!(%broken, "no rewrite, searching with the query as asked");
+                (Vec::new(), "failed")
+            }
+        };
+        telemetry::count(telemetry::REWRITES, "outcome", outcome);
+        rewrites
+    }
+
     #[tracing::instrument(name = "retriever.search", skip_all, fields(k = search.k))]
     pub(super) async fn retrieve(
         &self,

@@ -3,13 +3,13 @@
 use super::{FakeLearner, FakePolicy, Knob, Lesson, MemoryLog};
 use crate::clock::Clock;
 use crate::ports::{
-    GenerateError, Generator, Judge, JudgeError, JudgeTask, Search, SearchError, SearchIndex,
-    SnapshotError, SnapshotStore,
+    GenerateError, Generator, Judge, JudgeError, JudgeTask, RewriteError, Rewriter, Search,
+    SearchError, SearchIndex, SnapshotError, SnapshotStore,
 };
 use crate::service::Ports;
 use crate::types::{
     Answer, Candidate, Document, DocumentId, Outcome, PolicySnapshot, PolicyVersion, Query, Reward,
-    RewardPart, Usage, Verdict,
+    RewardPart, Rewrite, Usage, Verdict,
 };
 use async_trait::async_trait;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -88,7 +88,24 @@ impl Generator for FakeGenerator {
             citations: first.map(|document| document.id.clone()).into_iter().collect(),
             confidence: None,
             usage: Usage::default(),
+            generator: String::new(),
         })
+    }
+}
+
+/// Proposes the query's words in reverse.
+#[derive(Default)]
+pub struct FakeRewriter {
+    /// Faults of proposals.
+    pub knob: Arc<Knob>,
+}
+
+#[async_trait]
+impl Rewriter for FakeRewriter {
+    async fn propose(&self, query: &Query) -> Result<Vec<Rewrite>, RewriteError> {
+        self.knob.pass().await.map_err(RewriteError::Unavailable)?;
+        let words: Vec<&str> = query.text.split_whitespace().rev().collect();
+        Ok(vec![Rewrite { kind: "reversed".to_owned(), text: words.join(" ") }])
     }
 }
 
@@ -116,7 +133,7 @@ impl Judge for FakeJudge {
             }
             _ => return Ok(None),
         };
-        let parts = vec![RewardPart { name: "fake".to_owned(), value, weight: 1.0 }];
+        let parts = vec![RewardPart { name: "fake".to_owned(), value, weight: 1.0, votes: None }];
         let abstained = Verdict::Abstained { reason: "not a number".to_owned() };
         Ok(Some(Reward::from_parts(parts).map_or(abstained, |reward| Verdict::Scored { reward })))
     }
@@ -175,6 +192,8 @@ pub struct World {
     pub generator: Arc<FakeGenerator>,
     /// The judge.
     pub judge: Arc<FakeJudge>,
+    /// The rewriter; none unless a test sets one.
+    pub rewriter: Option<Arc<FakeRewriter>>,
     /// The log.
     pub log: MemoryLog,
     /// The snapshots.
@@ -198,6 +217,7 @@ impl World {
             index: self.index.clone(),
             generator: self.generator.clone(),
             judge: self.judge.clone(),
+            rewriter: self.rewriter.clone().map(|rewriter| rewriter as Arc<dyn Rewriter>),
             log: Arc::new(self.log.clone()),
             snapshots: self.snapshots.clone(),
             policy: Arc::new(move || Ok(Box::new(FakePolicy::new(Arc::clone(&policy))))),

@@ -26,6 +26,9 @@ pub struct Config {
     pub concurrency: usize,
     /// Longest judge call, milliseconds, ≥ 1.
     pub deadline_ms: u64,
+    /// Judge calls for one episode since the start that may fail, ≥ 1; with the last of them it is
+    /// given up.
+    pub attempts_max: u32,
     /// Pause after a failed call of judge or log, milliseconds, ≥ 1; doubled each time.
     pub backoff_ms: u64,
     /// Longest pause, milliseconds, ≥ 1.
@@ -48,6 +51,7 @@ impl Default for Config {
             done_max: 100_000,
             concurrency: 8,
             deadline_ms: 30_000,
+            attempts_max: 20,
             backoff_ms: 100,
             backoff_max_ms: 30_000,
             poll_max: 256,
@@ -69,6 +73,7 @@ impl Config {
             ("done_max", self.done_max as u64),
             ("concurrency", self.concurrency as u64),
             ("deadline_ms", self.deadline_ms),
+            ("attempts_max", u64::from(self.attempts_max)),
             ("backoff_ms", self.backoff_ms),
             ("backoff_max_ms", self.backoff_max_ms),
             ("poll_max", self.poll_max as u64),

@@ -301,6 +301,10 @@ impl Joiner {
             Ok(Some(verdict)) => return self.end(id, verdict, now_ms),
             Ok(None) if again => pending.phase = Phase::default(),
             Ok(None) => pending.phase = Phase::Waiting,
+            Err(reason) if failures + 1 >= self.config.attempts_max => {
+                tracing::error!(reason, "judge failed as often as it may, episode is given up");
+                return self.end(id, Verdict::Failed { reason }, now_ms);
+            }
             Err(reason) => {
                 let failures = failures.saturating_add(1);
                 let pause = backoff(
@@ -373,6 +377,12 @@ impl Joiner {
         self.pending.values().filter(|pending| pending.phase != Phase::Waiting).count()
     }
 
+    /// How long the oldest episode without a verdict has waited.
+    pub(super) fn oldest_age(&self, now_ms: u64) -> Duration {
+        let oldest = self.pending.values().map(|pending| pending.since_ms).min();
+        Duration::from_millis(oldest.map_or(0, |since_ms| now_ms.saturating_sub(since_ms)))
+    }
+
     /// The counters with the levels of now.
     pub(super) fn observed(&self) -> Observed {
         Observed {
@@ -394,6 +404,10 @@ impl Joiner {
             Verdict::Abstained { .. } => {
                 self.counters.abstained += 1;
                 "abstained"
+            }
+            Verdict::Failed { .. } => {
+                self.counters.given_up += 1;
+                "failed"
             }
             Verdict::Expired => {
                 self.counters.expired += 1;
@@ -438,7 +452,7 @@ impl Joiner {
 
     fn failed(&mut self) {
         self.counters.failed += 1;
-        telemetry::count(telemetry::JUDGED, "verdict", "failed");
+        telemetry::count(telemetry::JUDGED, "verdict", "unanswered");
     }
 
     fn orphan(&mut self, name: &str) {

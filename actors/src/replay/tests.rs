@@ -31,6 +31,7 @@ fn sample(id: &str, text: &str, version: u64) -> Sample {
     let episode = Episode {
         schema: Episode::SCHEMA,
         query: Query { text: text.to_owned(), ..Query::default() },
+        rewrites: Vec::new(),
         candidates: Vec::new(),
         decision: Some(decision),
         outcome: Outcome::Reranked,

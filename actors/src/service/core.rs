@@ -48,6 +48,7 @@ impl Core {
                 attempts,
                 config.roles.serve,
             ),
+            rewriter: ports.rewriter.clone(),
             log: Arc::clone(&ports.log),
             serving: serving.subscribe(),
             clock: ports.clock,

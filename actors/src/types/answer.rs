@@ -15,6 +15,9 @@ pub struct Answer {
     pub confidence: Option<f32>,
     /// What it cost.
     pub usage: Usage,
+    /// Which generator answered, where there is more than one that might have; else empty.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub generator: String,
 }
 
 /// Tokens spent on one answer.

@@ -1,6 +1,6 @@
 //! One query served, as data: what the log keeps of it.
 
-use super::{Answer, Candidate, Decision, DecisionId, Query, SCHEMA_VERSION};
+use super::{Answer, Candidate, Decision, DecisionId, Query, Rewrite, SCHEMA_VERSION};
 use serde::{Deserialize, Serialize};
 
 /// How an accepted query ended.
@@ -40,6 +40,9 @@ pub struct Episode {
     pub schema: u32,
     /// The query as admitted.
     pub query: Query,
+    /// Other texts to search with that were proposed; the decision's `rewrite` counts them from 1.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rewrites: Vec<Rewrite>,
     /// What could be chosen, in retrieval order.
     pub candidates: Vec<Candidate>,
     /// What was chosen; `None` when the query failed before a decision.

@@ -38,6 +38,16 @@ pub struct Query {
     pub time_ms: u64,
 }
 
+/// Another text to search with in the place of a query: a proposal of a rewriter.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rewrite {
+    /// What kind of text it is: `query2doc`, `hyde`, `rewrite`, …
+    pub kind: String,
+    /// The text; never empty.
+    pub text: String,
+}
+
 /// One retrievable passage.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

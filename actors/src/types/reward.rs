@@ -12,6 +12,18 @@ pub struct RewardPart {
     pub value: f64,
     /// Its weight in the total.
     pub weight: f64,
+    /// The votes that `value` is the mean of, where the scorer was asked more than once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub votes: Option<Votes>,
+}
+
+/// How far the votes on one value lie apart: the scorer's own noise.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Votes {
+    /// Votes counted, ≥ 1; those that could not be read are left out.
+    pub count: u32,
+    /// Standard deviation of one vote, with `count - 1` in the denominator; 0 for one vote.
+    pub spread: f64,
 }
 
 /// A weighted sum that keeps its parts.
@@ -49,6 +61,11 @@ pub enum Verdict {
     /// The judge cannot tell; counted, never trained on.
     Abstained {
         /// Why.
+        reason: String,
+    },
+    /// The judge failed as often as it may; counted, never trained on.
+    Failed {
+        /// The last failure.
         reason: String,
     },
     /// Nothing to judge by arrived within the join window.

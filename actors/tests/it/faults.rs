@@ -6,7 +6,7 @@ use crate::bench::{
 use actors::compute::ComputeMode;
 use actors::ports::{EventLog, NewRecord, Stream};
 use actors::service::{ChildState, Overrides, ServiceError, UpdateOutcome};
-use actors::types::{AnswerRecord, Episode, Outcome};
+use actors::types::{AnswerRecord, Episode, Outcome, RewardRecord, Verdict};
 use std::time::Duration;
 
 async fn survives(child: &'static str) {
@@ -192,4 +192,29 @@ async fn a_panic_on_the_model_thread_makes_the_policy_anew_and_answers_all_the_s
     let reranker = observed.children.iter().find(|status| status.name == "reranker").unwrap();
     assert_eq!(reranker.restarts, 0);
     assert_eq!(observed.reranker.unwrap().panics, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_judge_that_never_succeeds_ends_each_task_as_failed_and_goes_on() {
+    let world = world().await;
+    let mut config = config();
+    config.judge.attempts_max = 3;
+    config.judge.backoff_ms = 10;
+    let service = start(&world, config).await;
+    world.judge.knob.fail_next(3 * 4);
+    for n in 0..4 {
+        ask(&service, n).await;
+    }
+    until(&service, "given up", |s| async move {
+        s.observe().await.judge.is_some_and(|judge| judge.given_up == 4)
+    })
+    .await;
+    ask(&service, 4).await;
+    until_judged(&service, 1).await;
+    until_kept(&service, 1).await;
+    let judge = assert_laws(&world, &service).await.judge.unwrap();
+    assert_eq!((judge.episodes, judge.pending, judge.retries), (5, 0, 8));
+    let verdicts: Vec<RewardRecord> = world.log.read(Stream::Rewards);
+    let failed = verdicts.iter().filter(|r| matches!(r.verdict, Verdict::Failed { .. })).count();
+    assert_eq!((verdicts.len(), failed), (5, 4));
 }

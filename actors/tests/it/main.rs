@@ -10,5 +10,6 @@ mod flow;
 mod learning;
 mod poison;
 mod replay;
+mod rewrites;
 mod swaps;
 mod telemetry;

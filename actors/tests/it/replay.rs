@@ -50,6 +50,7 @@ fn sample(id: u8, query: Query, version: PolicyVersion, log_prob: f64) -> Sample
     let episode = Episode {
         schema: Episode::SCHEMA,
         query,
+        rewrites: Vec::new(),
         candidates: Vec::new(),
         decision: Some(decision),
         outcome: Outcome::Reranked,

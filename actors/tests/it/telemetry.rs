@@ -55,7 +55,8 @@ fn every_metric_has_a_name_of_its_own_that_says_its_unit_and_a_help_text() {
 
 /// A life with something of everything: answers, faults, feedback, updates, the log.
 async fn eventful_life() {
-    let world = world().await;
+    let mut world = world().await;
+    world.rewriter = Some(Arc::default());
     let mut config = ServiceConfig { seed: Some(3), ..config() };
     config.intake.enabled = true;
     config.supervision.restarts_max = 1;

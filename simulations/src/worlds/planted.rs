@@ -169,7 +169,7 @@ impl Environment for Planted {
         let score = |trial: &Trial| {
             let value = self.asked(&trial.query).map(|puzzle| puzzle.worth(&trial.documents));
             let value = value.ok_or_else(|| unscored(trial))?;
-            let part = RewardPart { name: "planted".to_owned(), value, weight: 1.0 };
+            let part = RewardPart { name: "planted".to_owned(), value, weight: 1.0, votes: None };
             Reward::from_parts(vec![part]).ok_or_else(|| unscored(trial))
         };
         trials.iter().map(score).collect()

@@ -52,6 +52,7 @@ fn task(answer: &str, references: &[&str]) -> JudgeTask {
     let episode = Episode {
         schema: Episode::SCHEMA,
         query,
+        rewrites: Vec::new(),
         candidates: Vec::new(),
         decision: None,
         outcome: Outcome::Answered { answer },

@@ -36,7 +36,7 @@ impl Environment for Planted {
 }
 
 fn reward(value: f64) -> Reward {
-    let part = RewardPart { name: "planted".into(), value, weight: 1.0 };
+    let part = RewardPart { name: "planted".into(), value, weight: 1.0, votes: None };
     Reward::from_parts(vec![part]).unwrap()
 }
 
@@ -87,6 +87,7 @@ fn samples(first: &PolicySnapshot, count: usize, seed: u64) -> Vec<Sample> {
             let episode = Episode {
                 schema: Episode::SCHEMA,
                 query: Query { text: format!("q{index}"), ..Default::default() },
+                rewrites: Vec::new(),
                 candidates: candidates.collect(),
                 decision: Some(decision),
                 outcome: Outcome::Answered { answer: Answer::default() },

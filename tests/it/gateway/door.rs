@@ -77,6 +77,7 @@ impl Door for ScriptedDoor {
             citations: vec![served.documents[0].document.id.clone()],
             confidence: None,
             usage: Usage { context_tokens: 11, answer_tokens: 1 },
+            generator: String::new(),
         });
         Ok(served)
     }

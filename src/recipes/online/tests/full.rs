@@ -75,6 +75,7 @@ fn served(policy: &mut EncoderPolicy, count: usize, seed: u64) -> Vec<Sample> {
         let episode = Episode {
             schema: Episode::SCHEMA,
             query: request.query,
+            rewrites: Vec::new(),
             candidates: request.candidates,
             decision: Some(decision),
             outcome: Outcome::Answered { answer: Answer::default() },
