@@ -54,7 +54,7 @@ async fn a_rewriter_that_fails_hangs_or_panics_costs_the_query_nothing_but_time(
 async fn a_query_with_its_own_candidates_is_not_rewritten() {
     let (world, rewriter) = rewriting().await;
     let service = start(&world, config()).await;
-    let given = vec![Document { id: "x".into(), title: String::new(), text: "y".to_owned() }];
+    let given = vec![Document { id: "x".into(), text: "y".to_owned(), ..Document::default() }];
     let own = Query { candidates: Some(given), ..query(0) };
     service.answer(own, Overrides::default()).await.unwrap();
     assert_eq!(rewriter.knob.calls(), 0);
