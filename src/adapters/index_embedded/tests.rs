@@ -186,6 +186,11 @@ async fn settings_and_ids_out_of_range_are_refused() {
     let index = EmbeddedIndex::in_memory(config()).unwrap();
     let refused = index.upsert(&[passage(&"x".repeat(2_000), "", "y")]).await;
     assert!(matches!(refused, Err(SearchError::Refused(_))));
+    let mut heavy = passage("a", "", "y");
+    heavy.metadata.insert("note".to_owned(), "x".repeat(20_000));
+    let refused = index.upsert(&[heavy]).await.unwrap_err().to_string();
+    assert!(refused.contains("metadata `note` of document `a` is longer than"), "{refused}");
+    assert_eq!(index.count().await.unwrap(), 0);
 }
 
 #[tokio::test]

@@ -24,6 +24,18 @@ async fn an_answer_carries_its_decision_and_its_documents() {
 }
 
 #[tokio::test]
+async fn candidates_bring_their_metadata_and_get_it_back() {
+    let server = Server::start(ScriptedDoor::default()).await;
+    let metadata = body!({ "lang": "fr" });
+    let candidate = body!({ "text": "Paris", "metadata": metadata });
+    let request = body!({ "query": "capital?", "candidates": [candidate, "plain"] });
+    let reply = json(server.post("/v1/answer", request.to_string()).await).await;
+    assert_eq!(reply["documents"][1]["metadata"], metadata);
+    assert_eq!(reply["documents"][0]["metadata"], body!({}));
+    assert_eq!(reply["degraded"], body!(null));
+}
+
+#[tokio::test]
 async fn every_rerank_route_takes_text_and_objects_and_keeps_their_positions() {
     let server = Server::start(ScriptedDoor::default()).await;
     let request = body!({

@@ -19,7 +19,8 @@ use tonic::Status;
 struct Point {
     id: PointId,
     payload: HashMap<String, Value>,
-    sparse: HashMap<String, BTreeMap<u32, f32>>,
+    /// Which dimensions of which sparse vectors it has; their values are in the postings.
+    sparse: Vec<(String, u32)>,
     dense: HashMap<String, Vec<f32>>,
 }
 
@@ -27,7 +28,12 @@ struct Point {
 pub(super) struct Collection {
     made: CreateCollection,
     indexed: HashMap<String, PayloadSchemaInfo>,
-    points: BTreeMap<String, Point>,
+    /// Every point that ever was, in the place it keeps.
+    points: Vec<Option<Point>>,
+    /// Where the point of a key is.
+    places: BTreeMap<String, usize>,
+    /// Of each sparse vector and dimension the places of the points that have it.
+    postings: HashMap<(String, u32), HashMap<usize, f32>>,
 }
 
 fn wrong(what: impl Into<String>) -> Status {
@@ -44,7 +50,13 @@ pub(super) fn key(id: &PointId) -> String {
 
 impl Collection {
     pub(super) fn new(made: CreateCollection) -> Self {
-        Self { made, indexed: HashMap::new(), points: BTreeMap::new() }
+        Self {
+            made,
+            indexed: HashMap::new(),
+            points: Vec::new(),
+            places: BTreeMap::new(),
+            postings: HashMap::new(),
+        }
     }
 
     pub(super) fn info(&self) -> CollectionInfo {
@@ -62,7 +74,7 @@ impl Collection {
             status: CollectionStatus::Green.into(),
             config: Some(config),
             payload_schema: self.indexed.clone(),
-            points_count: Some(self.points.len() as u64),
+            points_count: Some(self.places.len() as u64),
             ..CollectionInfo::default()
         }
     }
@@ -80,12 +92,13 @@ impl Collection {
                 Some(VectorsOptions::Vector(_)) => return Err(wrong("Not existing vector name: ")),
                 None => HashMap::new(),
             };
-            let (mut sparse, mut dense) = (HashMap::new(), HashMap::new());
+            let (mut sparse, mut dense) = (Vec::new(), HashMap::new());
             for (name, vector) in named {
                 match vector {
                     Vector { vector: Some(vector::Vector::Sparse(vector)), .. } => {
                         self.modifier(&name)?;
-                        sparse.insert(name, entries(&vector)?);
+                        let entries = entries(&vector)?.into_iter();
+                        sparse.extend(entries.map(|(index, value)| ((name.clone(), index), value)));
                     }
                     Vector { vector: Some(vector::Vector::Dense(vector)), .. } => {
                         self.check_size(&name, vector.data.len())?;
@@ -94,21 +107,39 @@ impl Collection {
                     _ => return Err(wrong("a vector of another kind")),
                 }
             }
-            let point = Point { id, payload: point.payload, sparse, dense };
-            self.points.insert(key(&point.id), point);
+            self.remove(&key(&id));
+            let place = self.points.len();
+            for (dimension, value) in &sparse {
+                self.postings.entry(dimension.clone()).or_default().insert(place, *value);
+            }
+            let sparse = sparse.into_iter().map(|(dimension, _)| dimension).collect();
+            self.places.insert(key(&id), place);
+            self.points.push(Some(Point { id, payload: point.payload, sparse, dense }));
         }
         Ok(())
     }
 
     pub(super) fn delete(&mut self, ids: &[PointId]) {
-        for id in ids {
-            self.points.remove(&key(id));
+        ids.iter().for_each(|id| self.remove(&key(id)));
+    }
+
+    fn remove(&mut self, key: &str) {
+        let Some(place) = self.places.remove(key) else { return };
+        let Some(point) = self.points[place].take() else { return };
+        for dimension in point.sparse {
+            if let Some(postings) = self.postings.get_mut(&dimension) {
+                postings.remove(&place);
+            }
         }
+    }
+
+    fn alive(&self) -> impl Iterator<Item = &Point> {
+        self.places.values().filter_map(|place| self.points[*place].as_ref())
     }
 
     pub(super) fn count(&self, filter: Option<&Filter>) -> Result<u64, Status> {
         self.check_filter(filter)?;
-        let all = self.points.values().filter(|point| passes(point, filter));
+        let all = self.alive().filter(|point| passes(point, filter));
         Ok(all.count() as u64)
     }
 
@@ -119,7 +150,8 @@ impl Collection {
         limit: usize,
     ) -> (Vec<(PointId, HashMap<String, Value>)>, Option<PointId>) {
         let from = offset.map(key).unwrap_or_default();
-        let mut rest = self.points.range(from..).map(|(_, point)| point);
+        let places = self.places.range(from..).map(|(_, place)| *place);
+        let mut rest = places.filter_map(|place| self.points[place].as_ref());
         let page = rest.by_ref().take(limit).map(|p| (p.id.clone(), p.payload.clone())).collect();
         (page, rest.next().map(|point| point.id.clone()))
     }
@@ -137,14 +169,21 @@ impl Collection {
                 self.check_size(&name, vector.data.len())?;
                 let asked = normalised(vector.data.clone());
                 let score = |p: &'_ Point| Some(dot(p.dense.get(&name)?, &asked));
-                self.points.values().filter_map(|p| Some((p, score(p)?))).collect()
+                self.alive().filter_map(|p| Some((p, score(p)?))).collect()
             }
             _ => return Err(wrong("a query of another kind")),
         };
         let filter = query.filter.as_ref();
         let mut hits: Vec<_> = scores.into_iter().filter(|(p, _)| passes(p, filter)).collect();
-        hits.sort_by(|a, b| b.1.total_cmp(&a.1).then_with(|| key(&b.0.id).cmp(&key(&a.0.id))));
-        hits.truncate(usize::try_from(query.limit.unwrap_or(10)).unwrap());
+        let best = |a: &(&Point, f32), b: &(&Point, f32)| {
+            b.1.total_cmp(&a.1).then_with(|| key(&b.0.id).cmp(&key(&a.0.id)))
+        };
+        let limit = usize::try_from(query.limit.unwrap_or(10)).unwrap();
+        if limit < hits.len() {
+            hits.select_nth_unstable_by(limit, best);
+            hits.truncate(limit);
+        }
+        hits.sort_by(best);
         let found = |(point, score): (&Point, f32)| ScoredPoint {
             id: Some(point.id.clone()),
             payload: point.payload.clone(),
@@ -157,22 +196,19 @@ impl Collection {
     /// `Σ query · idf · value` over the shared dimensions; points that share none are not found.
     fn sparse(&self, name: &str, asked: &SparseVector) -> Result<Vec<(&Point, f32)>, Status> {
         let is_idf = self.modifier(name)? == Modifier::Idf;
-        let vectors: Vec<(&Point, &BTreeMap<u32, f32>)> =
-            self.points.values().filter_map(|p| Some((p, p.sparse.get(name)?))).collect();
-        let all = self.points.len() as f32;
-        let weights: Vec<(u32, f32)> = entries(asked)?
-            .into_iter()
-            .map(|(index, value)| {
-                let with = vectors.iter().filter(|(_, v)| v.contains_key(&index)).count() as f32;
-                let idf = ((all - with + 0.5) / (with + 0.5) + 1.0).ln();
-                (index, if is_idf { value * idf } else { value })
-            })
-            .collect();
-        let score = |vector: &BTreeMap<u32, f32>| {
-            let shared = weights.iter().filter_map(|(i, weight)| Some(vector.get(i)? * weight));
-            shared.reduce(|sum, term| sum + term)
-        };
-        Ok(vectors.into_iter().filter_map(|(p, vector)| Some((p, score(vector)?))).collect())
+        let all = self.places.len() as f32;
+        let mut scores: Vec<Option<f32>> = vec![None; self.points.len()];
+        for (index, value) in entries(asked)? {
+            let Some(postings) = self.postings.get(&(name.to_owned(), index)) else { continue };
+            let with = postings.len() as f32;
+            let idf = ((all - with + 0.5) / (with + 0.5) + 1.0).ln();
+            let weight = if is_idf { value * idf } else { value };
+            for (place, stored) in postings {
+                *scores[*place].get_or_insert_default() += weight * stored;
+            }
+        }
+        let scored = self.points.iter().zip(scores);
+        Ok(scored.filter_map(|(point, score)| Some((point.as_ref()?, score?))).collect())
     }
 
     fn modifier(&self, name: &str) -> Result<Modifier, Status> {
