@@ -4,6 +4,8 @@
 //! Runs against `REGRADE_TEST_LLM_URL`, or starts `deploy/llm-local/llm.sh` where that is installed;
 //! says so and passes where there is neither. `REGRADE_TEST_LLM=require` makes that a failure.
 
+mod away;
+
 use crate::tiny::{Tiny, query, start, until};
 use actors::clock::Clock;
 use actors::ports::{Generator, Judge, JudgeTask, Rewriter};
