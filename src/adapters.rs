@@ -5,6 +5,8 @@
 mod bounded_cache;
 #[doc(hidden)]
 pub mod contract;
+pub mod embedder_http;
+pub mod embedder_local;
 pub mod environment;
 pub mod generator_reader;
 pub mod index_embedded;

@@ -1,80 +1,42 @@
-//! The search index in one local folder: `ports::SearchIndex` by BM25 on tantivy.
+//! The search index in one local folder: `ports::SearchIndex` by BM25 on tantivy, and with an
+//! embedder by dense vectors and the fusion of both.
 //!
 //! tantivy keeps postings and passages; the scores are ours, because its BM25 has fixed constants
 //! and rounded lengths. Title and text are indexed as one. One process writes a folder at a time.
 //! Blocking work runs on tokio's blocking threads.
 
 mod bm25;
+mod dense;
+mod fields;
+mod hybrid;
+mod settings;
+
+pub use hybrid::{Dense, DenseConfig, SearchMode, WhenUnavailable};
+pub use settings::EmbeddedIndexConfig;
 
 use crate::retrieval::tokens;
 use actors::ports::{SearchError, SearchIndex};
 use actors::types::{Candidate, Document, DocumentId};
 use async_trait::async_trait;
 use bm25::Pool;
-use serde::{Deserialize, Serialize};
+use dense::{Rows, Vectors};
+use fields::{Fields, schema};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use tantivy::schema::{
-    FAST, Field, INDEXED, IndexRecordOption, STORED, STRING, Schema, TextFieldIndexing, TextOptions,
-};
 use tantivy::{
-    DocAddress, Index, IndexReader, IndexWriter, ReloadPolicy, Searcher, TantivyDocument,
-    TantivyError, Term,
+    DocAddress, Index, IndexReader, IndexWriter, ReloadPolicy, TantivyError, Term,
 };
 
 /// Longest document id, bytes.
 const ID_BYTES_MAX: usize = 1_024;
+/// Passages embedded and written in one go when an index is completed.
+const COMPLETED_AT_ONCE: usize = 1_000;
 
-/// Settings of the embedded index.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct EmbeddedIndexConfig {
-    /// How slowly further occurrences of a term saturate, ≥ 0.
-    pub k1: f64,
-    /// How much long passages are marked down, in [0, 1].
-    pub b: f64,
-    /// Query terms that occur in more than this share of the passages are left out, unless nothing
-    /// else remains; in (0, 1].
-    pub common_term_share: f64,
-    /// Only in pools larger than this.
-    pub common_term_pool_min: u64,
-    /// Distinct terms of a query that are looked up, the first ones.
-    pub query_terms_max: usize,
-    /// Candidates returned at most, whatever is asked for.
-    pub candidates_max: usize,
-    /// Memory for passages on their way into the index, bytes; at least 15,000,000.
-    pub writer_memory_bytes: usize,
-}
-
-impl Default for EmbeddedIndexConfig {
-    fn default() -> Self {
-        Self {
-            k1: 0.9,
-            b: 0.4,
-            common_term_share: 0.2,
-            common_term_pool_min: 2_000,
-            query_terms_max: 256,
-            candidates_max: 1_000,
-            writer_memory_bytes: 64_000_000,
-        }
-    }
-}
-
-/// A BM25 index in a folder or in memory. Clones share it.
+/// An index in a folder or in memory. Clones share it.
 #[derive(Clone)]
 pub struct EmbeddedIndex {
     shared: Arc<Shared>,
-}
-
-#[derive(Clone, Copy)]
-struct Fields {
-    id: Field,
-    title: Field,
-    text: Field,
-    /// Terms of title and text, as [`tokens`] gives them, split at spaces.
-    terms: Field,
-    /// Number of those terms.
-    length: Field,
+    mode: SearchMode,
 }
 
 struct Shared {
@@ -84,13 +46,47 @@ struct Shared {
     reader: IndexReader,
     /// `None` until the first write and after a failed one, which kills tantivy's writer.
     writer: Mutex<Option<IndexWriter>>,
+    dense: Option<Dense>,
+    /// Which vectors these are, written with each commit.
+    fingerprint: Option<String>,
+    /// The vectors as the writer changes them.
+    rows: Mutex<Rows>,
     /// What searches see: the state after the last write.
-    pool: RwLock<Arc<Pool>>,
+    view: RwLock<Arc<View>>,
+}
+
+/// The index at one moment.
+struct View {
+    pool: Pool,
+    vectors: Vectors,
 }
 
 impl EmbeddedIndex {
     /// Opens or creates the index in `folder`, made if missing.
     pub async fn open(folder: &Path, config: EmbeddedIndexConfig) -> Result<Self, SearchError> {
+        Ok(Self::open_folder(folder, config, None).await?.0)
+    }
+
+    /// The same with vectors; passages without one are embedded before it returns.
+    ///
+    /// # Errors
+    /// As [`EmbeddedIndex::open`]; an index with vectors of another embedder; an embedder that
+    /// fails while passages have no vector.
+    pub async fn open_hybrid(
+        folder: &Path,
+        config: EmbeddedIndexConfig,
+        dense: Dense,
+    ) -> Result<Self, SearchError> {
+        let (index, missing) = Self::open_folder(folder, config, Some(dense)).await?;
+        index.complete(&missing).await?;
+        Ok(index)
+    }
+
+    async fn open_folder(
+        folder: &Path,
+        config: EmbeddedIndexConfig,
+        dense: Option<Dense>,
+    ) -> Result<(Self, Vec<DocumentId>), SearchError> {
         let folder = folder.to_owned();
         blocking(move || {
             let place = folder.display();
@@ -108,18 +104,35 @@ impl EmbeddedIndex {
                     ),
                     error => failed(error.to_string()),
                 })?;
-            Self::on(index, config)
+            Self::on(index, config, dense)
         })
         .await
     }
 
     /// An index in memory, gone when the last clone is dropped.
     pub fn in_memory(config: EmbeddedIndexConfig) -> Result<Self, SearchError> {
-        Self::on(Index::create_in_ram(schema().0), config)
+        Ok(Self::on(Index::create_in_ram(schema().0), config, None)?.0)
     }
 
-    fn on(index: Index, config: EmbeddedIndexConfig) -> Result<Self, SearchError> {
-        check(&config)?;
+    /// The same with vectors.
+    pub fn in_memory_hybrid(
+        config: EmbeddedIndexConfig,
+        dense: Dense,
+    ) -> Result<Self, SearchError> {
+        Ok(Self::on(Index::create_in_ram(schema().0), config, Some(dense))?.0)
+    }
+
+    /// The same index, searched in another way; without an embedder always by terms.
+    pub fn searching(&self, mode: SearchMode) -> Self {
+        Self { shared: Arc::clone(&self.shared), mode }
+    }
+
+    fn on(
+        index: Index,
+        config: EmbeddedIndexConfig,
+        dense: Option<Dense>,
+    ) -> Result<(Self, Vec<DocumentId>), SearchError> {
+        settings::check(&config)?;
         let fields = schema().1;
         let reader = index
             .reader_builder()
@@ -128,15 +141,41 @@ impl EmbeddedIndex {
             .map_err(|error| unavailable("open", &error))?;
         let pool = Pool::load(reader.searcher(), fields.terms)
             .map_err(|error| unavailable("read", &error))?;
+        let fingerprint = hybrid::fingerprint(&index, dense.as_ref(), pool.passages() == 0)?;
+        let (rows, missing) = match &dense {
+            None => (Rows::new(0), Vec::new()),
+            Some(dense) => hybrid::load(pool.searcher(), fields, dense.embedder.dimension())
+                .map_err(|error| unavailable("read the vectors of", &error))?,
+        };
+        let mode = dense.as_ref().map_or(SearchMode::Bm25, |dense| dense.config.mode);
         let shared = Shared {
             index,
             fields,
             config,
             reader,
             writer: Mutex::new(None),
-            pool: RwLock::new(Arc::new(pool)),
+            dense,
+            fingerprint,
+            view: RwLock::new(Arc::new(View { pool, vectors: rows.vectors() })),
+            rows: Mutex::new(rows),
         };
-        Ok(Self { shared: Arc::new(shared) })
+        Ok((Self { shared: Arc::new(shared), mode }, missing))
+    }
+
+    /// Embeds passages that were written without an embedder.
+    async fn complete(&self, missing: &[DocumentId]) -> Result<(), SearchError> {
+        if !missing.is_empty() {
+            tracing::info!(passages = missing.len(), "embedding passages that have no vector");
+        }
+        for batch in missing.chunks(COMPLETED_AT_ONCE) {
+            let (shared, ids) = (Arc::clone(&self.shared), batch.to_vec());
+            let documents = blocking(move || {
+                shared.documents(&ids).map_err(|error| unavailable("read", &error))
+            })
+            .await?;
+            self.upsert(&documents).await?;
+        }
+        Ok(())
     }
 }
 
@@ -149,8 +188,16 @@ impl SearchIndex for EmbeddedIndex {
         if terms.is_empty() || k == 0 {
             return Ok(Vec::new());
         }
-        blocking(move || shared.search(&terms, k).map_err(|error| unavailable("search", &error)))
-            .await
+        let mode = self.mode;
+        let vector = match &self.shared.dense {
+            Some(dense) if mode != SearchMode::Bm25 => dense.query(query).await?,
+            _ => None,
+        };
+        blocking(move || {
+            let found = shared.search(&terms, vector.as_deref(), mode, k);
+            found.map_err(|error| unavailable("search", &error))
+        })
+        .await
     }
 
     async fn upsert(&self, documents: &[Document]) -> Result<(), SearchError> {
@@ -164,15 +211,26 @@ impl SearchIndex for EmbeddedIndex {
         if documents.is_empty() {
             return Ok(());
         }
+        let vectors = match &self.shared.dense {
+            Some(dense) => dense.passages(documents).await?,
+            None => vec![Vec::new(); documents.len()],
+        };
         let (shared, documents) = (Arc::clone(&self.shared), documents.to_vec());
         blocking(move || {
             let fields = shared.fields;
-            shared.write(|writer| {
-                for document in &documents {
+            let add = |writer: &mut IndexWriter| {
+                for (document, vector) in documents.iter().zip(&vectors) {
                     writer.delete_term(Term::from_field_text(fields.id, document.id.as_str()));
-                    writer.add_document(fields.stored(document))?;
+                    writer.add_document(fields.stored(document, vector))?;
                 }
                 Ok(())
+            };
+            shared.write(add, |rows| {
+                for (document, vector) in documents.iter().zip(&vectors) {
+                    if !vector.is_empty() {
+                        rows.set(document.id.as_str(), &hybrid::from_bytes(vector));
+                    }
+                }
             })
         })
         .await
@@ -185,41 +243,78 @@ impl SearchIndex for EmbeddedIndex {
         let (shared, ids) = (Arc::clone(&self.shared), ids.to_vec());
         blocking(move || {
             let field = shared.fields.id;
-            shared.write(|writer| {
+            let delete = |writer: &mut IndexWriter| {
                 for id in &ids {
                     writer.delete_term(Term::from_field_text(field, id.as_str()));
                 }
                 Ok(())
-            })
+            };
+            shared.write(delete, |rows| ids.iter().for_each(|id| rows.remove(id.as_str())))
         })
         .await
     }
 
     async fn count(&self) -> Result<u64, SearchError> {
-        Ok(self.shared.pool().passages())
+        Ok(self.shared.view().pool.passages())
     }
 }
 
 impl Shared {
-    fn pool(&self) -> Arc<Pool> {
-        Arc::clone(&self.pool.read().unwrap_or_else(PoisonError::into_inner))
+    fn view(&self) -> Arc<View> {
+        Arc::clone(&self.view.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn search(&self, terms: &[String], k: usize) -> Result<Vec<Candidate>, TantivyError> {
-        let pool = self.pool();
-        let hits = pool.top(terms, k, &self.config)?;
-        let mut candidates = Vec::with_capacity(hits.len());
-        for (rank, hit) in hits.into_iter().enumerate() {
-            let document = self.fields.load(pool.searcher(), hit.address)?;
-            candidates.push(Candidate { document, score: hit.score, rank: rank as u32 });
+    /// By terms where there is no vector of the query.
+    fn search(
+        &self,
+        terms: &[String],
+        vector: Option<&[f32]>,
+        mode: SearchMode,
+        k: usize,
+    ) -> Result<Vec<Candidate>, TantivyError> {
+        let view = self.view();
+        let pool = &view.pool;
+        let found: Vec<(DocAddress, f32)> = match (&self.dense, vector) {
+            (Some(dense), Some(vector)) => {
+                let by_terms = match mode {
+                    SearchMode::Dense => None,
+                    _ => Some(pool.top(terms, dense.config.depth.max(k), &self.config)?),
+                };
+                let by_terms = by_terms.map(|hits| hits.into_iter().map(|hit| hit.id).collect());
+                let sides = (pool, &view.vectors);
+                hybrid::ranked(sides, (self.fields, &dense.config), vector, by_terms, k)?
+            }
+            _ => {
+                let hits = pool.top(terms, k, &self.config)?;
+                hits.into_iter().map(|hit| (hit.address, hit.score)).collect()
+            }
+        };
+        let mut candidates = Vec::with_capacity(found.len());
+        for (rank, (address, score)) in found.into_iter().enumerate() {
+            let document = self.fields.load(pool.searcher(), address)?;
+            candidates.push(Candidate { document, score, rank: rank as u32 });
         }
         Ok(candidates)
     }
 
+    /// Those of some passages that are there.
+    fn documents(&self, ids: &[DocumentId]) -> Result<Vec<Document>, TantivyError> {
+        let view = self.view();
+        let mut documents = Vec::with_capacity(ids.len());
+        for id in ids {
+            if let Some(address) = view.pool.address_of(self.fields.id, id.as_str())? {
+                documents.push(self.fields.load(view.pool.searcher(), address)?);
+            }
+        }
+        Ok(documents)
+    }
+
     /// Changes the index, commits, and shows the result to searches; nothing of it after an error.
+    /// `arrange` brings the vectors in memory after the passages.
     fn write(
         &self,
         change: impl FnOnce(&mut IndexWriter) -> Result<(), TantivyError>,
+        arrange: impl FnOnce(&mut Rows),
     ) -> Result<(), SearchError> {
         let mut slot = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         let mut writer = match slot.take() {
@@ -237,58 +332,26 @@ impl Shared {
         };
         // After an error the writer is dropped with all that was not committed.
         change(&mut writer)
-            .and_then(|()| writer.commit())
+            .and_then(|()| self.commit(&mut writer))
             .map_err(|error| unavailable("write to", &error))?;
         *slot = Some(writer);
+        let mut rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
+        arrange(&mut rows);
         self.reader.reload().map_err(|error| unavailable("reload", &error))?;
         let pool = Pool::load(self.reader.searcher(), self.fields.terms)
             .map_err(|error| unavailable("read", &error))?;
-        *self.pool.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(pool);
+        let view = View { pool, vectors: rows.vectors() };
+        *self.view.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(view);
         Ok(())
     }
-}
 
-impl Fields {
-    fn stored(self, document: &Document) -> TantivyDocument {
-        let mut terms = tokens(&document.title);
-        terms.extend(tokens(&document.text));
-        let mut stored = TantivyDocument::default();
-        stored.add_text(self.id, document.id.as_str());
-        stored.add_text(self.title, &document.title);
-        stored.add_text(self.text, &document.text);
-        stored.add_u64(self.length, terms.len() as u64);
-        stored.add_text(self.terms, terms.join(" "));
-        stored
+    fn commit(&self, writer: &mut IndexWriter) -> Result<(), TantivyError> {
+        let mut commit = writer.prepare_commit()?;
+        if let Some(fingerprint) = &self.fingerprint {
+            commit.set_payload(fingerprint);
+        }
+        commit.commit().map(drop)
     }
-
-    fn load(self, searcher: &Searcher, address: DocAddress) -> Result<Document, TantivyError> {
-        use tantivy::schema::Value;
-        let stored: TantivyDocument = searcher.doc(address)?;
-        let text = |field| {
-            stored.get_first(field).and_then(|value| value.as_str()).unwrap_or_default().to_owned()
-        };
-        Ok(Document {
-            id: DocumentId(text(self.id)),
-            title: text(self.title),
-            text: text(self.text),
-        })
-    }
-}
-
-fn schema() -> (Schema, Fields) {
-    let mut schema = Schema::builder();
-    let terms = TextFieldIndexing::default()
-        .set_tokenizer("whitespace")
-        .set_fieldnorms(false)
-        .set_index_option(IndexRecordOption::WithFreqs);
-    let fields = Fields {
-        id: schema.add_text_field("id", STRING | STORED | FAST),
-        title: schema.add_text_field("title", STORED),
-        text: schema.add_text_field("text", STORED),
-        terms: schema.add_text_field("terms", TextOptions::default().set_indexing_options(terms)),
-        length: schema.add_u64_field("length", FAST | INDEXED),
-    };
-    (schema.build(), fields)
 }
 
 /// The first distinct terms of a query, in order.
@@ -297,21 +360,6 @@ fn query_terms(query: &str, max: usize) -> Vec<String> {
     let mut terms = tokens(query);
     terms.retain(|term| seen.len() < max && seen.insert(term.clone()));
     terms
-}
-
-fn check(config: &EmbeddedIndexConfig) -> Result<(), SearchError> {
-    let refused = |what: &str| Err(SearchError::Refused(format!("index setting {what}")));
-    if !(config.k1.is_finite() && config.k1 >= 0.0) {
-        return refused(&format!("`k1` is {}, expected a number of at least 0", config.k1));
-    }
-    if !(0.0..=1.0).contains(&config.b) {
-        return refused(&format!("`b` is {}, expected a number in [0, 1]", config.b));
-    }
-    if !(config.common_term_share > 0.0 && config.common_term_share <= 1.0) {
-        let share = config.common_term_share;
-        return refused(&format!("`common_term_share` is {share}, expected a number in (0, 1]"));
-    }
-    Ok(())
 }
 
 async fn blocking<T: Send + 'static>(

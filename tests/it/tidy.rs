@@ -30,7 +30,7 @@ const FLOORS: [(&str, u32); 37] = [
     // Adapters of every port, and the wiring of a service on them.
     ("actors::fakes", 7),
     ("regrade::text", 0),
-    ("regrade::retrieval", 4),
+    ("regrade::retrieval", 1),
     ("regrade::adapters", 5),
     ("regrade::algorithms", 5),
     ("regrade::datasets", 5),

@@ -36,6 +36,8 @@ struct Segment {
 #[derive(Debug, Clone)]
 pub(super) struct Hit {
     pub(super) address: DocAddress,
+    /// Empty until the best are taken.
+    pub(super) id: String,
     pub(super) score: f32,
 }
 
@@ -106,6 +108,7 @@ impl Pool {
             }
             hits.extend(touched.into_iter().map(|doc| Hit {
                 address: DocAddress::new(ordinal as u32, doc),
+                id: String::new(),
                 score: scores[doc as usize] as f32,
             }));
         }
@@ -178,13 +181,34 @@ impl Pool {
             let least = last.score;
             hits.retain(|hit| hit.score >= least);
         }
-        let mut named = Vec::with_capacity(hits.len());
-        for hit in hits {
-            named.push((self.id_of(hit.address)?, hit));
+        for hit in &mut hits {
+            hit.id = self.id_of(hit.address)?;
         }
-        named.sort_by(|(a_id, a), (b_id, b)| falling(a, b).then_with(|| a_id.cmp(b_id)));
-        named.truncate(k);
-        Ok(named.into_iter().map(|(_, hit)| hit).collect())
+        hits.sort_by(|a, b| falling(a, b).then_with(|| a.id.cmp(&b.id)));
+        hits.truncate(k);
+        Ok(hits)
+    }
+
+    /// Where the passage of this id lies; `id` is the field of ids.
+    pub(super) fn address_of(
+        &self,
+        field: Field,
+        id: &str,
+    ) -> Result<Option<DocAddress>, TantivyError> {
+        let term = Term::from_field_text(field, id);
+        for (ordinal, segment) in self.segments.iter().enumerate() {
+            let ids = segment.reader.inverted_index(field)?;
+            let Some(mut postings) = ids.read_postings(&term, IndexRecordOption::Basic)? else {
+                continue;
+            };
+            while postings.doc() != TERMINATED {
+                if !segment.reader.is_deleted(postings.doc()) {
+                    return Ok(Some(DocAddress::new(ordinal as u32, postings.doc())));
+                }
+                postings.advance();
+            }
+        }
+        Ok(None)
     }
 
     fn id_of(&self, address: DocAddress) -> Result<String, TantivyError> {
