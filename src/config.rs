@@ -14,9 +14,9 @@ pub use crate::recipes::online::OnlineConfig;
 pub use error::{ConfigError, Place, Problem};
 pub use layers::{ENV_PREFIX, Layers};
 pub use sections::{
-    Device, GeneratorConfig, GeneratorKind, IndexConfig, JudgeConfig, JudgeKind, LogConfig,
-    Placement, PolicyConfig, ServerConfig, SnapshotsConfig, TelemetryConfig, TelemetryFormat,
-    Trainable,
+    Device, EmbedderConfig, EmbedderKind, GeneratorConfig, GeneratorKind, IndexConfig, JudgeConfig,
+    JudgeKind, LogConfig, Placement, PolicyConfig, ServerConfig, SnapshotsConfig, TelemetryConfig,
+    TelemetryFormat, Trainable,
 };
 
 use actors::service::ServiceConfig;

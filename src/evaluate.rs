@@ -5,6 +5,7 @@
 
 pub mod interval;
 mod report;
+pub mod retrieval;
 
 pub use report::{Comparison, PolicyRow, Report, table};
 

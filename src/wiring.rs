@@ -3,10 +3,12 @@
 //! Each function opens one port. Nothing else in the program knows which adapter stands behind it,
 //! so a new one is a file, an enum variant in `config`, and an arm here.
 
+mod embedder;
 mod lab;
 mod operator;
 mod reader;
 
+pub use embedder::{IndexTarget, chunk_tokenizer, index_target, retrievers};
 pub use lab::{Lab, lab};
 pub use operator::OperatorLog;
 
@@ -52,6 +54,17 @@ pub enum WiringError {
     /// The index cannot be opened.
     #[error("cannot open the index of `[index]`")]
     Index(#[from] SearchError),
+    /// The embedder cannot be set up.
+    #[error("cannot set up the embedder of `[index.embedder]`: {0}")]
+    Embedder(String),
+    /// The tokenizer that cuts passages cannot be loaded.
+    #[error("cannot load the tokenizer {path:?} to cut passages with: {reason}")]
+    Tokenizer {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
     /// The log cannot be opened.
     #[error("cannot open the event log of `[log]`")]
     Log(#[from] LogError),
@@ -197,13 +210,22 @@ fn device(wanted: Device) -> Result<TensorDevice, WiringError> {
 /// # Errors
 /// The folder or the index in it cannot be opened.
 pub async fn index(config: &Config) -> Result<Arc<dyn SearchIndex>, WiringError> {
-    let settings = config.index.search;
-    Ok(match config.index.kind {
-        Placement::Memory => Arc::new(EmbeddedIndex::in_memory(settings)?),
-        Placement::Embedded => {
-            make_folder(&config.index.folder, "index.folder")?;
-            Arc::new(EmbeddedIndex::open(&config.index.folder, settings).await?)
-        }
+    Ok(Arc::new(embedded_index(config).await?))
+}
+
+async fn embedded_index(config: &Config) -> Result<EmbeddedIndex, WiringError> {
+    let (settings, folder) = (config.index.search, &config.index.folder);
+    let dense = embedder::dense(config)?;
+    if config.index.kind == Placement::Memory {
+        return Ok(match dense {
+            None => EmbeddedIndex::in_memory(settings)?,
+            Some(dense) => EmbeddedIndex::in_memory_hybrid(settings, dense)?,
+        });
+    }
+    make_folder(folder, "index.folder")?;
+    Ok(match dense {
+        None => EmbeddedIndex::open(folder, settings).await?,
+        Some(dense) => EmbeddedIndex::open_hybrid(folder, settings, dense).await?,
     })
 }
 

@@ -23,9 +23,7 @@ use dense::{Rows, Vectors};
 use fields::{Fields, schema};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use tantivy::{
-    DocAddress, Index, IndexReader, IndexWriter, ReloadPolicy, TantivyError, Term,
-};
+use tantivy::{DocAddress, Index, IndexReader, IndexWriter, ReloadPolicy, TantivyError, Term};
 
 /// Longest document id, bytes.
 const ID_BYTES_MAX: usize = 1_024;
@@ -147,7 +145,7 @@ impl EmbeddedIndex {
             Some(dense) => hybrid::load(pool.searcher(), fields, dense.embedder.dimension())
                 .map_err(|error| unavailable("read the vectors of", &error))?,
         };
-        let mode = dense.as_ref().map_or(SearchMode::Bm25, |dense| dense.config.mode);
+        let mode = dense.as_ref().map_or(SearchMode::Bm25, |dense| dense.config.rank_by);
         let shared = Shared {
             index,
             fields,

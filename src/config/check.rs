@@ -6,7 +6,7 @@
 use super::error::Problem;
 use super::layers::{Table, find};
 use super::source::Origins;
-use super::{Config, Device, Placement};
+use super::{Config, Device, EmbedderKind, Placement};
 use crate::rewards::BlendError;
 use tracing_subscriber::EnvFilter;
 
@@ -16,6 +16,7 @@ pub(super) fn findings(config: &Config, origins: &Origins, merged: &Table<'_>) -
     check.server(config);
     check.service(config);
     check.stores(config);
+    check.embedder(config);
     check.models(config);
     check.learner(config);
     check.telemetry(config);
@@ -96,6 +97,43 @@ impl Check<'_> {
             self.idle("log.folder", "`log.kind = \"memory\"` keeps nothing on disk");
         } else {
             self.filled("log.folder", &config.log.folder.to_string_lossy());
+        }
+    }
+
+    fn embedder(&mut self, config: &Config) {
+        let embedder = &config.index.embedder;
+        let unused: &[(&str, &str)] = match embedder.kind {
+            EmbedderKind::None => &[
+                ("index.embedder.local", "`index.embedder.kind = \"none\"` embeds nothing"),
+                ("index.embedder.http", "`index.embedder.kind = \"none\"` embeds nothing"),
+                ("index.dense", "there are no vectors without `index.embedder`"),
+            ],
+            EmbedderKind::Local => {
+                &[("index.embedder.http", "`index.embedder.kind = \"local\"` asks no server")]
+            }
+            EmbedderKind::Http => {
+                &[("index.embedder.local", "`index.embedder.kind = \"http\"` loads no model")]
+            }
+        };
+        for (key, why) in unused {
+            self.idle(key, why);
+        }
+        let checked = match embedder.kind {
+            EmbedderKind::None => Ok(()),
+            EmbedderKind::Local => embedder.local.validate().map_err(|e| ("local", e)),
+            EmbedderKind::Http => embedder.http.validate().map_err(|e| ("http", e)),
+        };
+        if let Err((kind, (field, expected))) = checked {
+            let key = format!("index.embedder.{kind}.{field}");
+            let remedy = format!("set `{key}`");
+            // A setting that is missing has the kind that asks for it to point at.
+            let keys = [key.as_str(), "index.embedder.kind"];
+            self.require(false, &keys, &format!("expected {expected}"), &remedy);
+        }
+        if let Err((field, expected)) = config.index.dense.validate() {
+            let key = format!("index.dense.{field}");
+            let remedy = format!("change `{key}`, or leave it out for the default");
+            self.require(false, &[&key], &format!("expected {expected}"), &remedy);
         }
     }
 

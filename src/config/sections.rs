@@ -2,8 +2,10 @@
 //!
 //! Every default starts a service that needs nothing outside the process.
 
+use crate::adapters::embedder_http::HttpEmbedderConfig;
+use crate::adapters::embedder_local::LocalEmbedderConfig;
 use crate::adapters::generator_reader::ReaderGeneratorConfig;
-use crate::adapters::index_embedded::EmbeddedIndexConfig;
+use crate::adapters::index_embedded::{DenseConfig, EmbeddedIndexConfig};
 use crate::adapters::log_embedded::EmbeddedLogConfig;
 use crate::policy::reader::ReaderArgs;
 use crate::rewards::Blend;
@@ -64,6 +66,11 @@ pub struct IndexConfig {
     pub folder: PathBuf,
     /// How text is matched, and how much of a query and of a list is taken.
     pub search: EmbeddedIndexConfig,
+    /// How dense vectors are searched and fused with terms; only with an embedder.
+    #[serde(skip_serializing_if = "is_default")]
+    pub dense: DenseConfig,
+    /// What makes dense vectors, if anything.
+    pub embedder: EmbedderConfig,
 }
 
 impl Default for IndexConfig {
@@ -72,8 +79,43 @@ impl Default for IndexConfig {
             kind: Placement::Embedded,
             folder: ".regrade/index".into(),
             search: EmbeddedIndexConfig::default(),
+            dense: DenseConfig::default(),
+            embedder: EmbedderConfig::default(),
         }
     }
+}
+
+/// Which embedder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EmbedderKind {
+    /// None: terms alone are searched.
+    #[default]
+    None,
+    /// A sentence encoder in this process.
+    Local,
+    /// A server with an OpenAI-compatible interface.
+    Http,
+}
+
+/// `[index.embedder]`: what makes dense vectors.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct EmbedderConfig {
+    /// Which embedder.
+    pub kind: EmbedderKind,
+    /// Of `local`: model folder and sizes.
+    #[serde(skip_serializing_if = "is_default")]
+    pub local: LocalEmbedderConfig,
+    /// Of `http`: server, model and patience.
+    #[serde(skip_serializing_if = "is_default")]
+    pub http: HttpEmbedderConfig,
+}
+
+/// What has no effect in some configurations is written only where somebody changed it, so that a
+/// resolved file loads again.
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// `[log]`: where events are kept.

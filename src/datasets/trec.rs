@@ -38,8 +38,7 @@ pub fn load_qrels(path: &Path) -> Result<Qrels, DatasetError> {
             [query, document, grade] => (query, document, grade),
             _ => return Err(wrong(format!("found {} words", words.len()))),
         };
-        let grade =
-            grade.parse().map_err(|_| wrong(format!("`{grade}` is no whole number")))?;
+        let grade = grade.parse().map_err(|_| wrong(format!("`{grade}` is no whole number")))?;
         let judged = qrels.entry(query.to_owned()).or_default();
         if judged.insert(document.to_owned(), grade).is_some() {
             return Err(wrong(format!("`{document}` is judged twice for `{query}`")));

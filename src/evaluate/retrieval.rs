@@ -39,7 +39,11 @@ pub const RECALL_AT: [usize; 3] = [5, 20, 100];
 /// Figures of a ranking, best first. Documents of grade `relevant_from` or above are relevant for
 /// hits, recall and reciprocal rank; gains are the grades themselves. `None` where no document is
 /// relevant.
-pub fn figures(ranking: &[impl AsRef<str>], grades: &Grades, relevant_from: i32) -> Option<Figures> {
+pub fn figures(
+    ranking: &[impl AsRef<str>],
+    grades: &Grades,
+    relevant_from: i32,
+) -> Option<Figures> {
     let relevant = grades.values().filter(|grade| **grade >= relevant_from).count();
     if relevant == 0 {
         return None;

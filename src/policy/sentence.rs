@@ -215,8 +215,10 @@ impl SentenceEncoder {
         for range in batches(&lengths, self.batch_tokens) {
             let batch = PackedBatch::new(&sequences[range], device)?;
             let states = encoder.forward(&batch)?;
-            let flat =
-                states.flatten_all().and_then(|s| s.to_vec1::<f32>()).map_err(EncoderError::from)?;
+            let flat = states
+                .flatten_all()
+                .and_then(|s| s.to_vec1::<f32>())
+                .map_err(EncoderError::from)?;
             let width = encoder.config().hidden_size;
             for (start, length) in batch.offsets().spans() {
                 let rows = &flat[start * width..(start + length) * width];

@@ -1,9 +1,9 @@
 //! Long passages as overlapping chunks of a given number of tokens, with stable ids.
 //!
 //! Knows a tokenizer and no model. The text of a chunk is a piece of the passage's own text, cut
-//! between tokens; nothing of the text is lost.
+//! between words; nothing of the text is lost.
 
-use actors::types::{Document, DocumentId};
+use actors::types::{Document, DocumentId, PolicySnapshot};
 use tokenizers::Tokenizer;
 
 /// Why passages cannot be cut.
@@ -35,11 +35,12 @@ pub struct Chunker {
     tokenizer: Tokenizer,
     tokens: usize,
     overlap: usize,
+    fingerprint: String,
 }
 
 impl Chunker {
     /// Chunks of at most `tokens` ≥ 1 tokens of text, each sharing `overlap` < `tokens` with the one
-    /// before.
+    /// before, a little more or less where a word ends.
     ///
     /// # Errors
     /// Sizes out of these bounds, or a tokenizer that cannot be kept from cutting itself.
@@ -59,7 +60,17 @@ impl Chunker {
         if tokenizer.with_truncation(None).is_err() {
             return wrong("a tokenizer without truncation");
         }
-        Ok(Self { tokenizer, tokens, overlap })
+        let Ok(json) = tokenizer.to_string(false) else {
+            return wrong("a tokenizer that can be written as JSON");
+        };
+        let words = PolicySnapshot::digest_of(json.as_bytes());
+        let fingerprint = format!("{tokens} tokens, {overlap} overlap, {words}");
+        Ok(Self { tokenizer, tokens, overlap, fingerprint })
+    }
+
+    /// Names sizes and tokenizer: equal ones cut a text alike.
+    pub fn fingerprint(&self) -> &str {
+        &self.fingerprint
     }
 
     /// The chunks of a passage in order, `id#0`, `id#1`, …, each with its title. A passage that fits
@@ -73,13 +84,19 @@ impl Chunker {
             ChunkError::Tokenizer { id: document.id.clone(), reason: error.to_string() }
         })?;
         // Byte offsets of each token; signs that a tokenizer drops lie between them.
-        let offsets = encoding.get_offsets();
+        let (offsets, words) = (encoding.get_offsets(), encoding.get_word_ids());
+        let starts_word = |at: &usize| match (words.get(*at), words.get(at.wrapping_sub(1))) {
+            (Some(Some(word)), Some(Some(before))) => word != before,
+            _ => true,
+        };
         let mut frame = document.clone();
         frame.text.clear();
         let mut chunks = Vec::new();
         let mut first = 0;
         loop {
-            let end = (first + self.tokens).min(offsets.len());
+            // A word longer than a chunk is cut.
+            let furthest = (first + self.tokens).min(offsets.len());
+            let end = (first + 1..=furthest).rev().find(starts_word).unwrap_or(furthest);
             // The first chunk starts with the text and the last ends with it.
             let from = if first == 0 { 0 } else { offsets[first].0 };
             let to = if end == offsets.len() { text.len() } else { offsets[end].0 };
@@ -92,7 +109,10 @@ impl Chunker {
             if end == offsets.len() {
                 return Ok(chunks);
             }
-            first = end - self.overlap;
+            // Back by the overlap and on to the start of that word, else forward to the next one.
+            let back = end.saturating_sub(self.overlap);
+            let before = (first + 1..=back).rev().find(starts_word);
+            first = before.or_else(|| (back.max(first + 1)..=end).find(starts_word)).unwrap_or(end);
         }
     }
 }
@@ -134,6 +154,39 @@ mod tests {
         assert_eq!(cut(" a b\n", 3, 1), [pair("p#0", "a b")]);
         assert_eq!(cut("", 3, 1), [pair("p#0", "")]);
         assert_eq!(cut("a b c", 3, 2), [pair("p#0", "a b c")], "no chunk of overlap alone");
+    }
+
+    /// One token a letter.
+    fn letters() -> Tokenizer {
+        let vocabulary: std::collections::BTreeMap<String, u32> =
+            std::iter::once("[UNK]".to_owned())
+                .chain(('a'..='z').flat_map(|c| [c.to_string(), format!("##{c}")]))
+                .zip(0..)
+                .collect();
+        let json = serde_json::json!({
+            "version": "1.0", "truncation": null, "padding": null, "added_tokens": [],
+            "normalizer": null, "pre_tokenizer": { "type": "BertPreTokenizer" },
+            "post_processor": null, "decoder": null,
+            "model": {
+                "type": "WordPiece", "vocab": vocabulary, "unk_token": "[UNK]",
+                "continuing_subword_prefix": "##", "max_input_chars_per_word": 100
+            }
+        });
+        Tokenizer::from_bytes(json.to_string()).unwrap()
+    }
+
+    #[test]
+    fn words_are_cut_only_where_they_are_longer_than_a_chunk() {
+        let cut = |text: &str, tokens, overlap| {
+            let chunker = Chunker::new(letters(), tokens, overlap).unwrap();
+            let chunks = chunker.cut(&passage(text)).unwrap();
+            chunks.into_iter().map(|chunk| chunk.text).collect::<Vec<_>>()
+        };
+        assert_eq!(cut("abc de fgh", 5, 0), ["abc de", "fgh"]);
+        assert_eq!(cut("abc de fgh", 4, 0), ["abc", "de", "fgh"]);
+        assert_eq!(cut("abc de fgh", 5, 1), ["abc de", "de fgh"], "whole words overlap");
+        assert_eq!(cut("abcdefg hi", 3, 0), ["abc", "def", "g hi"]);
+        assert_eq!(cut("ab cd ef", 3, 2), ["ab", "cd", "ef"], "no room for an overlap");
     }
 
     #[test]

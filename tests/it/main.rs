@@ -4,6 +4,7 @@
 mod configs;
 mod contracts;
 mod gateway;
+mod ingest;
 mod parity;
 mod service;
 mod tidy;

@@ -25,7 +25,8 @@ pub(super) enum Trouble {
 
 impl Trouble {
     pub(super) fn network(error: &reqwest::Error) -> Self {
-        let mut text = if error.is_timeout() { "no answer in time".to_owned() } else { String::new() };
+        let mut text =
+            if error.is_timeout() { "no answer in time".to_owned() } else { String::new() };
         let mut cause: Option<&dyn std::error::Error> = Some(error);
         while let Some(error) = cause {
             let separator = if text.is_empty() { "" } else { ": " };

@@ -139,8 +139,7 @@ async fn texts_go_in_batches_and_unit_vectors_come_back_in_order() {
 #[tokio::test]
 async fn answers_out_of_order_and_in_base64_are_put_right() {
     let (config, script) = server(&[Act::Reversed]).await;
-    let config =
-        HttpEmbedderConfig { encoding: Encoding::Base64, send_dimension: true, ..config };
+    let config = HttpEmbedderConfig { encoding: Encoding::Base64, send_dimension: true, ..config };
     assert_close(&embed(config, &["a", "bb", "ccc"]).await.unwrap(), &[1.0, 2.0, 3.0]);
     let seen = script.seen.lock().unwrap();
     assert_eq!(seen[0].0["encoding_format"], "base64");

@@ -8,6 +8,7 @@ use super::bm25::Pool;
 use super::dense::{Rows, Vectors};
 use super::fields::Fields;
 use super::unavailable;
+use crate::adapters::bounded_cache::BoundedCache;
 use crate::retrieval::telemetry::search_degraded;
 use crate::retrieval::{
     EmbedError, Embedder, Purpose, RRF_K, checked, embedding_text, reciprocal_rank_fusion,
@@ -16,7 +17,7 @@ use actors::ports::SearchError;
 use actors::types::{Document, DocumentId};
 use half::f16;
 use serde::{Deserialize, Serialize};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tantivy::schema::Value as _;
 use tantivy::{DocAddress, Index, Searcher, TantivyDocument, TantivyError};
 
@@ -49,7 +50,7 @@ pub enum WhenUnavailable {
 #[serde(default, deny_unknown_fields)]
 pub struct DenseConfig {
     /// What a search ranks by.
-    pub mode: SearchMode,
+    pub rank_by: SearchMode,
     /// Candidates taken from each list before they are fused, ≥ 1; never fewer than asked for.
     pub depth: usize,
     /// Passages whose cosine similarity to the query is not above this are not candidates, in
@@ -57,26 +58,49 @@ pub struct DenseConfig {
     pub similarity_min: f32,
     /// When the embedder fails.
     pub when_unavailable: WhenUnavailable,
+    /// Queries whose vectors are kept, so that one asked again is not embedded again; 0 keeps none.
+    pub query_cache: usize,
+}
+
+impl DenseConfig {
+    /// Fails with `(field, what is expected of it)` of the first setting out of bounds.
+    pub fn validate(&self) -> Result<(), (&'static str, &'static str)> {
+        if self.depth == 0 {
+            return Err(("depth", "a number above 0"));
+        }
+        if !(-1.0..=1.0).contains(&self.similarity_min) {
+            return Err(("similarity_min", "a number from -1 to 1"));
+        }
+        Ok(())
+    }
 }
 
 impl Default for DenseConfig {
     fn default() -> Self {
         Self {
-            mode: SearchMode::Hybrid,
+            rank_by: SearchMode::Hybrid,
             depth: 100,
             similarity_min: 0.0,
             when_unavailable: WhenUnavailable::Bm25,
+            query_cache: 1_000,
         }
     }
 }
 
-/// What makes an index hybrid.
+/// What makes an index hybrid. Clones share the embedder and the vectors of recent queries.
 #[derive(Clone)]
 pub struct Dense {
-    /// What embeds passages and queries.
-    pub embedder: Arc<dyn Embedder>,
-    /// Settings.
-    pub config: DenseConfig,
+    pub(super) embedder: Arc<dyn Embedder>,
+    pub(super) config: DenseConfig,
+    recent: Arc<Mutex<BoundedCache<String, Vec<f32>>>>,
+}
+
+impl Dense {
+    /// Embeds passages and queries with `embedder`.
+    pub fn new(embedder: Arc<dyn Embedder>, config: DenseConfig) -> Self {
+        let recent = Arc::new(Mutex::new(BoundedCache::new(config.query_cache)));
+        Self { embedder, config, recent }
+    }
 }
 
 /// Which vectors an index holds; kept in tantivy's commit.
@@ -163,8 +187,17 @@ impl Dense {
 
     /// The vector of a query; `None` where the search goes on by terms.
     pub(super) async fn query(&self, query: &str) -> Result<Option<Vec<f32>>, SearchError> {
+        if let Some(vector) = self.recent().get(&query.to_owned()) {
+            return Ok(Some(vector));
+        }
         match self.embed(&[query.to_owned()], Purpose::Query).await {
-            Ok(mut vectors) => Ok(vectors.pop()),
+            Ok(mut vectors) => {
+                let vector = vectors.pop();
+                if let Some(vector) = &vector {
+                    self.recent().insert(query.to_owned(), vector.clone());
+                }
+                Ok(vector)
+            }
             Err(error) if self.config.when_unavailable == WhenUnavailable::Bm25 => {
                 search_degraded(&error);
                 Ok(None)
@@ -173,11 +206,11 @@ impl Dense {
         }
     }
 
-    async fn embed(
-        &self,
-        texts: &[String],
-        purpose: Purpose,
-    ) -> Result<Vec<Vec<f32>>, EmbedError> {
+    fn recent(&self) -> MutexGuard<'_, BoundedCache<String, Vec<f32>>> {
+        self.recent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn embed(&self, texts: &[String], purpose: Purpose) -> Result<Vec<Vec<f32>>, EmbedError> {
         let vectors = self.embedder.embed(texts, purpose).await?;
         checked(vectors, texts.len(), self.embedder.dimension())
     }

@@ -114,12 +114,22 @@ pub fn retrieval_table(report: &RetrievalReport) -> String {
     let _ = writeln!(
         out,
         "{:<18} {:<16} {:>6}  {:>6} {:>6} {:>6}  {:>6} {:>6} {:>6}  {:>7} {:>16}  {:>6}  {:>7}",
-        "retriever", "data set", "n", "hit@1", "hit@5", "hit@20", "R@5", "R@20", "R@100",
-        "nDCG@10", "95%", "MRR@10", "ms"
+        "retriever",
+        "data set",
+        "n",
+        "hit@1",
+        "hit@5",
+        "hit@20",
+        "R@5",
+        "R@20",
+        "R@100",
+        "nDCG@10",
+        "95%",
+        "MRR@10",
+        "ms"
     );
     for r in &report.retrievers {
-        let interval =
-            format!("[{:.4}, {:.4}]", r.ndcg_at_10_interval.0, r.ndcg_at_10_interval.1);
+        let interval = format!("[{:.4}, {:.4}]", r.ndcg_at_10_interval.0, r.ndcg_at_10_interval.1);
         let _ = writeln!(
             out,
             "{:<18} {:<16} {:>6}  {:>6.3} {:>6.3} {:>6.3}  {:>6.3} {:>6.3} {:>6.3}  {:>7.4} {:>16}  \

@@ -4,9 +4,7 @@
 //! Knows no text: token ids in, a mean out.
 
 use super::SentenceError;
-use crate::policy::model_folder::{
-    ModelFolderError, TOKENIZER_FILE, WEIGHTS_FILE, read_tensors,
-};
+use crate::policy::model_folder::{ModelFolderError, TOKENIZER_FILE, WEIGHTS_FILE, read_tensors};
 use actors::types::{Digest, PolicySnapshot};
 use std::path::Path;
 use tokenizers::Tokenizer;

@@ -64,7 +64,7 @@ fn bag(name: &'static str) -> Arc<Bag> {
 
 fn dense(embedder: &Arc<Bag>, when_unavailable: WhenUnavailable) -> Dense {
     let embedder = Arc::clone(embedder) as Arc<dyn Embedder>;
-    Dense { embedder, config: DenseConfig { when_unavailable, ..DenseConfig::default() } }
+    Dense::new(embedder, DenseConfig { when_unavailable, ..DenseConfig::default() })
 }
 
 fn terms() -> EmbeddedIndexConfig {
@@ -185,7 +185,9 @@ async fn when_the_embedder_is_down_a_search_goes_on_by_terms_or_fails_as_configu
         let embedder = bag("bag");
         let index = EmbeddedIndex::in_memory_hybrid(terms(), dense(&embedder, when)).unwrap();
         index.upsert(&[passage("a", "car"), passage("b", "automobile")]).await.unwrap();
+        assert_eq!(found(&index, "the car").await.len(), 2);
         embedder.is_down.store(true, Ordering::SeqCst);
+        assert_eq!(found(&index, "the car").await.len(), 2, "its vector is kept");
         let result = index.search("car", 5).await;
         match result {
             Ok(found) => assert!(is_answered && found.len() == 1, "{found:?}"),
