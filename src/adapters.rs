@@ -7,6 +7,8 @@ mod bounded_cache;
 #[doc(hidden)]
 pub mod contract;
 mod database_file;
+pub mod embedder_http;
+pub mod embedder_local;
 pub mod environment;
 pub mod generator_fallback;
 pub mod generator_http;

@@ -8,6 +8,7 @@ pub mod check;
 pub mod demo;
 mod error;
 pub mod evaluate;
+pub mod evaluate_retrieval;
 pub mod index;
 pub mod policy;
 pub mod progress;
@@ -35,7 +36,7 @@ enum Command {
     Demo(demo::Args),
     /// Answer, judge and learn.
     Serve(serve::Args),
-    /// Load passages into the index.
+    /// Bring the index to a corpus: send what is new or changed, delete what is gone.
     Index(index::Args),
     /// Push recorded questions through a service, in time order.
     Replay(replay::Args),
@@ -45,6 +46,8 @@ enum Command {
     TrainReader(train_reader::Args),
     /// Compare policies on questions, paired, with intervals.
     Evaluate(evaluate::Args),
+    /// Score retrieval: hits, recall, nDCG and MRR of terms, vectors and their fusion.
+    EvaluateRetrieval(evaluate_retrieval::Args),
     /// List, show, export and move policy versions.
     Policy(policy::Args),
     /// Check configuration files.
@@ -66,6 +69,7 @@ pub async fn run(cli: Cli) -> Result<(), CliError> {
         Command::Train(args) => train::run(args).await,
         Command::TrainReader(args) => train_reader::run(args).await,
         Command::Evaluate(args) => evaluate::run(args).await,
+        Command::EvaluateRetrieval(args) => evaluate_retrieval::run(args).await,
         Command::Policy(args) => policy::run(args).await,
         Command::Check(args) => check::run(args).await,
         Command::Audit(args) => audit::run(args).await,

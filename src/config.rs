@@ -16,9 +16,9 @@ pub use error::{ConfigError, Place, Problem};
 pub use layers::{ENV_PREFIX, Layers};
 pub use llm::{FallbackConfig, FallbackKind, RewriteConfig, RewriteKind};
 pub use sections::{
-    Device, GeneratorConfig, GeneratorKind, IndexConfig, IndexKind, JudgeConfig, JudgeKind,
-    LogConfig, LogKind, PolicyConfig, ServerConfig, SnapshotsConfig, TelemetryConfig,
-    TelemetryFormat, Trainable,
+    Device, EmbedderConfig, EmbedderKind, GeneratorConfig, GeneratorKind, IndexConfig, IndexKind,
+    JudgeConfig, JudgeKind, LogConfig, LogKind, PolicyConfig, ServerConfig, SnapshotsConfig,
+    TelemetryConfig, TelemetryFormat, Trainable,
 };
 
 use actors::service::ServiceConfig;

@@ -8,6 +8,8 @@
 //!   ([`derived_id`]); the same text again is then the same question and is skipped.
 //! - JSON lines, passages: `pid` (or `id`, `_id`), `title`, `text`.
 //! - SQuAD JSON (`.json`): every question with its paragraph as the positive; every paragraph.
+//! - A folder in the layout of BEIR: `corpus.jsonl` for passages, `queries.jsonl` for questions.
+//! - TREC runs and judgements ([`load_run`], [`load_qrels`]).
 //!
 //! gzip is recognised by its first bytes, whatever the file is called.
 
@@ -17,10 +19,12 @@ mod lines;
 mod select;
 mod split;
 mod squad;
+mod trec;
 
 pub use error::{DatasetError, Place};
 pub use select::{Half, Selection, Split, select};
 pub use split::{bucket, reader_half};
+pub use trec::{Qrels, Run, load_qrels, load_run};
 
 use crate::rewards::UNANSWERABLE;
 use crate::text;
@@ -31,7 +35,7 @@ use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
 use std::collections::{BTreeMap, HashMap};
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// One question of a dataset with what is known of its answer.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -106,7 +110,8 @@ pub fn derived_id(question: &str) -> String {
 pub fn load_questions<P: AsRef<Path>>(paths: &[P]) -> Result<Vec<Question>, DatasetError> {
     let mut set = Unique::new("question");
     for path in paths {
-        read_questions_into(&name_of(path), open(path)?, &mut set)?;
+        let path = file_in(path.as_ref(), "queries.jsonl");
+        read_questions_into(&name_of(&path), open(&path)?, &mut set)?;
     }
     set.finish(paths)
 }
@@ -115,7 +120,8 @@ pub fn load_questions<P: AsRef<Path>>(paths: &[P]) -> Result<Vec<Question>, Data
 pub fn load_passages<P: AsRef<Path>>(paths: &[P]) -> Result<Vec<Document>, DatasetError> {
     let mut set = Unique::new("passage");
     for path in paths {
-        read_passages_into(&name_of(path), open(path)?, &mut set)?;
+        let path = file_in(path.as_ref(), "corpus.jsonl");
+        read_passages_into(&name_of(&path), open(&path)?, &mut set)?;
     }
     set.finish(paths)
 }
@@ -217,6 +223,15 @@ fn ids(texts: Vec<String>) -> Vec<DocumentId> {
 
 fn name_of(path: &impl AsRef<Path>) -> String {
     path.as_ref().display().to_string()
+}
+
+/// The file itself; of a folder the file of this name in it, or its gzip.
+fn file_in(path: &Path, name: &str) -> PathBuf {
+    if !path.is_dir() {
+        return path.to_owned();
+    }
+    let packed = path.join(format!("{name}.gz"));
+    if packed.is_file() { packed } else { path.join(name) }
 }
 
 fn open(path: &impl AsRef<Path>) -> Result<std::fs::File, DatasetError> {

@@ -6,6 +6,7 @@
 pub mod audit;
 pub mod interval;
 mod report;
+pub mod retrieval;
 
 pub use report::{Comparison, PolicyRow, Report, table};
 

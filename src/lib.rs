@@ -12,6 +12,7 @@ pub mod datasets;
 pub mod demo;
 pub mod evaluate;
 pub mod gateway;
+pub mod ingest;
 pub mod policy;
 pub mod recipes;
 pub mod retrieval;

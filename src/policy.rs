@@ -13,5 +13,6 @@ pub mod optimizer;
 pub mod policy_folder;
 pub mod reader;
 pub mod selection;
+pub mod sentence;
 pub mod serving;
 pub mod trajectories;

@@ -3,11 +3,13 @@
 //! Each function opens one port. Nothing else in the program knows which adapter stands behind it,
 //! so a new one is a file, an enum variant in `config`, and an arm here.
 
+mod embedder;
 mod lab;
 mod llm;
 mod operator;
 mod reader;
 
+pub use embedder::{IndexTarget, chunk_tokenizer, index_target, retrievers};
 pub use lab::{Lab, lab};
 pub use operator::OperatorLog;
 
@@ -22,6 +24,7 @@ use crate::config::{Config, Device, GeneratorKind, IndexKind, LogKind, Trainable
 use crate::policy::reader::{PairReader, ReaderArgs, ReaderError};
 use crate::policy::serving::{self, EncoderPolicy};
 use crate::recipes::online::OnlineLearner;
+use crate::retrieval::Embedder;
 use crate::rewards::BlendError;
 use actors::clock::Clock;
 use actors::compute::ComputeError;
@@ -58,6 +61,17 @@ pub enum WiringError {
     /// The index cannot be opened.
     #[error("cannot open the index of `[index]`")]
     Index(#[from] SearchError),
+    /// The embedder cannot be set up.
+    #[error("cannot set up the embedder of `[index.embedder]`: {0}")]
+    Embedder(String),
+    /// The tokenizer that cuts passages cannot be loaded.
+    #[error("cannot load the tokenizer {path:?} to cut passages with: {reason}")]
+    Tokenizer {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
     /// The log cannot be opened.
     #[error("cannot open the event log of `[log]`")]
     Log(#[from] LogError),
@@ -226,20 +240,35 @@ fn device(wanted: Device) -> Result<TensorDevice, WiringError> {
 /// # Errors
 /// The folder or the index in it cannot be opened; a server does not fit.
 pub async fn index(config: &Config) -> Result<Arc<dyn SearchIndex>, WiringError> {
-    let settings = config.index.search;
-    Ok(match config.index.kind {
-        IndexKind::Memory => Arc::new(EmbeddedIndex::in_memory(settings)?),
-        IndexKind::Embedded => {
-            make_folder(&config.index.folder, "index.folder")?;
-            Arc::new(EmbeddedIndex::open(&config.index.folder, settings).await?)
-        }
-        IndexKind::Qdrant => {
-            // Without a seed of its own a node must not pause in step with the others.
-            let seed = config.service.seed.unwrap_or_else(rand::random);
-            let rng = StdRng::seed_from_u64(seed);
-            let embedder = None;
-            Arc::new(QdrantIndex::open(config.index.qdrant.clone(), embedder, rng).await?)
-        }
+    if config.index.kind == IndexKind::Qdrant {
+        return Ok(Arc::new(qdrant_index(config, embedder::embedder(config)?).await?));
+    }
+    Ok(Arc::new(embedded_index(config).await?))
+}
+
+async fn qdrant_index(
+    config: &Config,
+    embedder: Option<Arc<dyn Embedder>>,
+) -> Result<QdrantIndex, SearchError> {
+    // Without a seed of its own a node must not pause in step with the others.
+    let seed = config.service.seed.unwrap_or_else(rand::random);
+    let rng = StdRng::seed_from_u64(seed);
+    QdrantIndex::open(config.index.qdrant.clone(), embedder, rng).await
+}
+
+async fn embedded_index(config: &Config) -> Result<EmbeddedIndex, WiringError> {
+    let (settings, folder) = (config.index.search, &config.index.folder);
+    let dense = embedder::dense(config)?;
+    if config.index.kind == IndexKind::Memory {
+        return Ok(match dense {
+            None => EmbeddedIndex::in_memory(settings)?,
+            Some(dense) => EmbeddedIndex::in_memory_hybrid(settings, dense)?,
+        });
+    }
+    make_folder(folder, "index.folder")?;
+    Ok(match dense {
+        None => EmbeddedIndex::open(folder, settings).await?,
+        Some(dense) => EmbeddedIndex::open_hybrid(folder, settings, dense).await?,
     })
 }
 

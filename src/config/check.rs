@@ -8,7 +8,7 @@ mod llm;
 use super::error::Problem;
 use super::layers::{Table, find};
 use super::source::Origins;
-use super::{Config, Device, IndexConfig, IndexKind, LogKind};
+use super::{Config, Device, EmbedderKind, IndexConfig, IndexKind, LogKind};
 use crate::adapters::snapshots_object::{self, PlaceError};
 use crate::rewards::BlendError;
 use tracing_subscriber::EnvFilter;
@@ -19,6 +19,7 @@ pub(super) fn findings(config: &Config, origins: &Origins, merged: &Table<'_>) -
     check.server(config);
     check.service(config);
     check.stores(config);
+    check.embedder(config);
     check.models(config);
     check.endpoints(config);
     check.learner(config);
@@ -168,7 +169,7 @@ impl Check<'_> {
             }
             IndexKind::Qdrant => {
                 let why = "`index.kind = \"qdrant\"` has its settings in `index.qdrant`";
-                self.idle_if(has_folder, "index.folder", why);
+                self.filled("index.folder", &index.folder.to_string_lossy());
                 self.idle_if(has_search, "index.search", why);
                 self.qdrant(config);
             }
@@ -191,6 +192,43 @@ impl Check<'_> {
             ),
             "raise `service.retriever.deadline_ms`, or lower `index.qdrant.search_deadline_ms`",
         );
+    }
+
+    fn embedder(&mut self, config: &Config) {
+        let embedder = &config.index.embedder;
+        let unused: &[(&str, &str)] = match embedder.kind {
+            EmbedderKind::None => &[
+                ("index.embedder.local", "`index.embedder.kind = \"none\"` embeds nothing"),
+                ("index.embedder.http", "`index.embedder.kind = \"none\"` embeds nothing"),
+                ("index.dense", "there are no vectors without `index.embedder`"),
+            ],
+            EmbedderKind::Local => {
+                &[("index.embedder.http", "`index.embedder.kind = \"local\"` asks no server")]
+            }
+            EmbedderKind::Http => {
+                &[("index.embedder.local", "`index.embedder.kind = \"http\"` loads no model")]
+            }
+        };
+        for (key, why) in unused {
+            self.idle(key, why);
+        }
+        let checked = match embedder.kind {
+            EmbedderKind::None => Ok(()),
+            EmbedderKind::Local => embedder.local.validate().map_err(|e| ("local", e)),
+            EmbedderKind::Http => embedder.http.validate().map_err(|e| ("http", e)),
+        };
+        if let Err((kind, (field, expected))) = checked {
+            let key = format!("index.embedder.{kind}.{field}");
+            let remedy = format!("set `{key}`");
+            // A setting that is missing has the kind that asks for it to point at.
+            let keys = [key.as_str(), "index.embedder.kind"];
+            self.require(false, &keys, &format!("expected {expected}"), &remedy);
+        }
+        if let Err((field, expected)) = config.index.dense.validate() {
+            let key = format!("index.dense.{field}");
+            let remedy = format!("change `{key}`, or leave it out for the default");
+            self.require(false, &[&key], &format!("expected {expected}"), &remedy);
+        }
     }
 
     fn learner(&mut self, config: &Config) {

@@ -3,9 +3,11 @@
 //! Every default starts a service that needs nothing outside the process.
 
 use super::llm::FallbackConfig;
+use crate::adapters::embedder_http::HttpEmbedderConfig;
+use crate::adapters::embedder_local::LocalEmbedderConfig;
 use crate::adapters::generator_http::HttpGeneratorConfig;
 use crate::adapters::generator_reader::ReaderGeneratorConfig;
-use crate::adapters::index_embedded::EmbeddedIndexConfig;
+use crate::adapters::index_embedded::{DenseConfig, EmbeddedIndexConfig};
 use crate::adapters::index_qdrant::QdrantConfig;
 use crate::adapters::judge_http::LlmJudgeConfig;
 use crate::adapters::log_embedded::EmbeddedLogConfig;
@@ -68,13 +70,19 @@ pub enum IndexKind {
 pub struct IndexConfig {
     /// Which index.
     pub kind: IndexKind,
-    /// Folder of the embedded index; the other kinds have none.
+    /// Folder of the embedded index, and of the manifest of what `regrade index` sent to a server;
+    /// that in memory has none.
     pub folder: PathBuf,
     /// How the embedded index, and that in memory, match text, and how much of a query and of a
     /// list is taken.
     pub search: EmbeddedIndexConfig,
     /// The server of kind `qdrant`.
     pub qdrant: QdrantConfig,
+    /// How dense vectors are searched and fused with terms; only with an embedder.
+    #[serde(skip_serializing_if = "is_default")]
+    pub dense: DenseConfig,
+    /// What makes dense vectors, if anything.
+    pub embedder: EmbedderConfig,
 }
 
 impl Default for IndexConfig {
@@ -84,6 +92,8 @@ impl Default for IndexConfig {
             folder: ".regrade/index".into(),
             search: EmbeddedIndexConfig::default(),
             qdrant: QdrantConfig::default(),
+            dense: DenseConfig::default(),
+            embedder: EmbedderConfig::default(),
         }
     }
 }
@@ -99,6 +109,39 @@ pub enum LogKind {
     Memory,
     /// On Kafka, shared by many processes.
     Kafka,
+}
+
+/// Which embedder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EmbedderKind {
+    /// None: terms alone are searched.
+    #[default]
+    None,
+    /// A sentence encoder in this process.
+    Local,
+    /// A server with an OpenAI-compatible interface.
+    Http,
+}
+
+/// `[index.embedder]`: what makes dense vectors.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct EmbedderConfig {
+    /// Which embedder.
+    pub kind: EmbedderKind,
+    /// Of `local`: model folder and sizes.
+    #[serde(skip_serializing_if = "is_default")]
+    pub local: LocalEmbedderConfig,
+    /// Of `http`: server, model and patience.
+    #[serde(skip_serializing_if = "is_default")]
+    pub http: HttpEmbedderConfig,
+}
+
+/// What has no effect in some configurations is written only where somebody changed it, so that a
+/// resolved file loads again.
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// `[log]`: where events are kept.

@@ -6,9 +6,9 @@ use super::reader::DocumentReader;
 use super::{READER_QUEUE, WiringError};
 use crate::adapters::environment::{EnvironmentConfig, GeneratorEnvironment};
 use crate::adapters::generator_reader::ReaderGenerator;
-use crate::adapters::index_embedded::EmbeddedIndex;
+use crate::adapters::index_embedded::WhenUnavailable;
 use crate::adapters::judge_reference::ReferenceJudge;
-use crate::config::Config;
+use crate::config::{Config, IndexKind};
 use crate::policy::reader::{PairReader, ReaderArgs};
 use actors::compute::{Compute, ComputeMode};
 use actors::ports::{Environment, Generator, Judge, SearchIndex};
@@ -44,7 +44,11 @@ const BATCH: usize = 5_000;
 /// # Errors
 /// A model folder or an index that cannot be opened.
 pub async fn lab(config: &Config, passages: &[Document], pairs: usize) -> Result<Lab, WiringError> {
-    let index = EmbeddedIndex::in_memory(config.index.search)?;
+    let mut place = config.clone();
+    place.index.kind = IndexKind::Memory;
+    // Candidates of a degraded search would be those of another retriever.
+    place.index.dense.when_unavailable = WhenUnavailable::Fail;
+    let index = super::embedded_index(&place).await?;
     for batch in passages.chunks(BATCH) {
         index.upsert(batch).await?;
     }

@@ -162,6 +162,39 @@ fn a_credential_in_a_file_is_refused_and_not_shown() {
 }
 
 #[test]
+fn settings_of_an_embedder_that_is_not_used_are_refused() {
+    insta::assert_snapshot!(error("[index.dense]\ndepth = 50\n"), @r"
+    a.toml:1:1: `index.dense`: has no effect: there are no vectors without `index.embedder`
+      |
+    1 | [index.dense]
+      | ^^^^^^^^^^^^^
+      = remove `index.dense`
+    ");
+    let http = "[index.embedder]\nkind = \"local\"\n[index.embedder.local]\nmodel = \"m\"\n\
+                [index.embedder.http]\ntimeout_ms = 5\n";
+    let told = error(http);
+    assert!(told.contains("`index.embedder.http`: has no effect"), "{told}");
+}
+
+#[test]
+fn an_embedder_without_its_model_is_told_what_it_needs() {
+    insta::assert_snapshot!(error("[index.embedder]\nkind = \"http\"\n"), @r#"
+    a.toml:2:8: `index.embedder.http.url`: expected the base of the interface, as in `http://127.0.0.1:8080/v1`
+      |
+    2 | kind = "http"
+      |        ^^^^^^
+      = set `index.embedder.http.url`
+    "#);
+    let local = error("[index.embedder]\nkind = \"local\"\n");
+    assert!(local.contains("`index.embedder.local.model`: expected the folder"), "{local}");
+    let good = "[index.embedder]\nkind = \"http\"\n[index.embedder.http]\nmodel = \"m\"\n\
+                url = \"https://example.org/v1\"\ndimension = 384\nencoding = \"base64\"\n";
+    let config = load(&[good], &[], &[]).unwrap();
+    assert_eq!(config.index.embedder.http.dimension, 384);
+    assert_eq!(load(&[&config.to_toml().unwrap()], &[], &[]).unwrap(), config);
+}
+
+#[test]
 fn an_error_from_a_variable_names_the_variable() {
     let env = [("REGRADE__SERVER__MAX_DOCUMENTS", "many")];
     insta::assert_snapshot!(load(&[], &env, &[]).unwrap_err(), @r#"
@@ -206,13 +239,6 @@ fn settings_of_another_kind_of_index_are_refused() {
     3 | [index.search]
       | ^^^^^^^^^^^^^^
       = remove `index.search`
-    "#);
-    insta::assert_snapshot!(error("[index]\nkind = \"qdrant\"\nfolder = \"here\"\n"), @r#"
-    a.toml:3:10: `index.folder`: has no effect: `index.kind = "qdrant"` has its settings in `index.qdrant`
-      |
-    3 | folder = "here"
-      |          ^^^^^^
-      = remove `index.folder`
     "#);
 }
 

@@ -5,6 +5,7 @@ mod configs;
 mod contracts;
 mod deploy;
 mod gateway;
+mod ingest;
 mod kafka;
 mod llm;
 mod parity;

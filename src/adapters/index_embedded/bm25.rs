@@ -8,10 +8,11 @@ use super::EmbeddedIndexConfig;
 use super::fields::Fields;
 use actors::types::Filter;
 use std::cmp::Ordering;
+use std::collections::HashSet;
 use std::sync::Arc;
 use tantivy::columnar::StrColumn;
 use tantivy::postings::{Postings, SegmentPostings};
-use tantivy::schema::IndexRecordOption;
+use tantivy::schema::{Field, IndexRecordOption};
 use tantivy::{
     DocAddress, DocId, DocSet, InvertedIndexReader, Searcher, SegmentReader, TERMINATED,
     TantivyError, Term,
@@ -39,6 +40,8 @@ struct Segment {
 #[derive(Debug, Clone)]
 pub(super) struct Hit {
     pub(super) address: DocAddress,
+    /// Empty until the best are taken.
+    pub(super) id: String,
     pub(super) score: f32,
 }
 
@@ -114,6 +117,7 @@ impl Pool {
             let admits = |doc: &DocId| admitted.as_ref().is_none_or(|a| a[*doc as usize]);
             hits.extend(touched.into_iter().filter(admits).map(|doc| Hit {
                 address: DocAddress::new(ordinal as u32, doc),
+                id: String::new(),
                 score: scores[doc as usize] as f32,
             }));
         }
@@ -144,6 +148,25 @@ impl Pool {
             });
         }
         Ok(admitted)
+    }
+
+    /// Ids of the passages that the filter lets through; `None` for all.
+    pub(super) fn admitted_ids(
+        &self,
+        filter: &Filter,
+    ) -> Result<Option<HashSet<String>>, TantivyError> {
+        if filter.is_empty() {
+            return Ok(None);
+        }
+        let mut ids = HashSet::new();
+        for (ordinal, segment) in (0_u32..).zip(&self.segments) {
+            let Some(admitted) = self.admitted(segment, filter)? else { continue };
+            let alive = segment.reader.doc_ids_alive().filter(|doc| admitted[*doc as usize]);
+            for doc in alive {
+                ids.insert(self.id_of(DocAddress::new(ordinal, doc))?);
+            }
+        }
+        Ok(Some(ids))
     }
 
     fn find(&self, terms: &[String]) -> Result<Vec<Found>, TantivyError> {
@@ -212,13 +235,34 @@ impl Pool {
             let least = last.score;
             hits.retain(|hit| hit.score >= least);
         }
-        let mut named = Vec::with_capacity(hits.len());
-        for hit in hits {
-            named.push((self.id_of(hit.address)?, hit));
+        for hit in &mut hits {
+            hit.id = self.id_of(hit.address)?;
         }
-        named.sort_by(|(a_id, a), (b_id, b)| falling(a, b).then_with(|| a_id.cmp(b_id)));
-        named.truncate(k);
-        Ok(named.into_iter().map(|(_, hit)| hit).collect())
+        hits.sort_by(|a, b| falling(a, b).then_with(|| a.id.cmp(&b.id)));
+        hits.truncate(k);
+        Ok(hits)
+    }
+
+    /// Where the passage of this id lies; `id` is the field of ids.
+    pub(super) fn address_of(
+        &self,
+        field: Field,
+        id: &str,
+    ) -> Result<Option<DocAddress>, TantivyError> {
+        let term = Term::from_field_text(field, id);
+        for (ordinal, segment) in self.segments.iter().enumerate() {
+            let ids = segment.reader.inverted_index(field)?;
+            let Some(mut postings) = ids.read_postings(&term, IndexRecordOption::Basic)? else {
+                continue;
+            };
+            while postings.doc() != TERMINATED {
+                if !segment.reader.is_deleted(postings.doc()) {
+                    return Ok(Some(DocAddress::new(ordinal as u32, postings.doc())));
+                }
+                postings.advance();
+            }
+        }
+        Ok(None)
     }
 
     fn id_of(&self, address: DocAddress) -> Result<String, TantivyError> {

@@ -25,11 +25,17 @@ pub(super) struct Fields {
     pub(super) terms: Field,
     /// Number of those terms.
     length: Field,
+    /// The passage's vector in half precision; absent where no embedder was configured.
+    pub(super) vector: Field,
 }
 
 impl Fields {
-    /// A passage as it is stored.
-    pub(super) fn stored(self, document: &Document) -> Result<TantivyDocument, TantivyError> {
+    /// A passage as it is stored, with its vector unless that is empty.
+    pub(super) fn stored(
+        self,
+        document: &Document,
+        vector: &[u8],
+    ) -> Result<TantivyDocument, TantivyError> {
         let mut terms = tokens(&document.title);
         terms.extend(tokens(&document.text));
         let mut stored = TantivyDocument::default();
@@ -46,6 +52,9 @@ impl Fields {
         }
         stored.add_u64(self.length, terms.len() as u64);
         stored.add_text(self.terms, terms.join(" "));
+        if !vector.is_empty() {
+            stored.add_bytes(self.vector, vector);
+        }
         Ok(stored)
     }
 
@@ -97,6 +106,7 @@ pub(super) fn schema() -> (Schema, Fields) {
         facets: schema.add_text_field("facets", STRING),
         terms: schema.add_text_field("terms", TextOptions::default().set_indexing_options(terms)),
         length: schema.add_u64_field("length", FAST | INDEXED),
+        vector: schema.add_bytes_field("vector", STORED),
     };
     (schema.build(), fields)
 }
