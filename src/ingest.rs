@@ -95,28 +95,27 @@ impl Ingest {
         Ok(Self { index, manifest, chunker, batch: batch.max(1), known, summary, started })
     }
 
-    /// Sends the passages that are new or changed; `progress` is told of passages done, first of
-    /// all those that are unchanged.
+    /// Sends the passages that are new or changed. `progress` is told how many more are sent, out of
+    /// how many in all, first of all 0.
     ///
     /// # Errors
     /// The first failure; what was done before it stays done and is remembered.
     pub async fn load(
         &mut self,
         documents: Vec<Document>,
-        progress: &mut (dyn FnMut(u64) + Send),
+        progress: &mut (dyn FnMut(u64, u64) + Send),
     ) -> Result<(), IngestError> {
         let cutting = self.chunker.as_ref().map_or("whole", Chunker::fingerprint).to_owned();
         let mut changed = Vec::new();
-        let mut unchanged = 0;
         for document in documents {
             let digest = digest(&document, &cutting)?;
             match self.known.get(document.id.as_str()) {
-                Some(entry) if entry.digest == Some(digest) => unchanged += 1,
+                Some(entry) if entry.digest == Some(digest) => self.summary.unchanged += 1,
                 _ => changed.push(Changed { document, digest }),
             }
         }
-        self.summary.unchanged += unchanged;
-        progress(unchanged);
+        let total = changed.len() as u64;
+        progress(0, total);
         let mut batch: Vec<(Changed, Vec<Document>)> = Vec::new();
         let mut pieces = 0;
         for passage in changed {
@@ -128,12 +127,12 @@ impl Ingest {
             batch.push((passage, cut));
             if pieces >= self.batch {
                 let done = std::mem::take(&mut batch);
-                progress(self.send(done).await?);
+                progress(self.send(done).await?, total);
                 pieces = 0;
             }
         }
         if !batch.is_empty() {
-            progress(self.send(batch).await?);
+            progress(self.send(batch).await?, total);
         }
         Ok(())
     }

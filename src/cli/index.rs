@@ -74,10 +74,17 @@ pub async fn run(args: Args) -> Result<(), CliError> {
     deleted.sort_unstable();
     ingest.delete(&deleted).await.map_err(failed)?;
     let kept: HashSet<String> = passages.iter().map(|p| p.id.0.clone()).collect();
-    let mut progress = Progress::start("passages", Some(passages.len() as u64));
-    let mut advance = |count| progress.advance(count, &json!({}));
+    let unchanged = passages.len() as u64;
+    let mut progress: Option<Progress> = None;
+    let mut advance = |count, total: u64| {
+        // Of what is unchanged nothing is done, so it must not count in rate and time left.
+        let bar = progress.get_or_insert_with(|| Progress::start("passages", Some(total)));
+        bar.advance(count, &json!({ "unchanged": unchanged - total }));
+    };
     ingest.load(passages, &mut advance).await.map_err(failed)?;
-    progress.finish();
+    if let Some(progress) = progress {
+        progress.finish();
+    }
     if args.delete_missing {
         ingest.delete_missing(&kept).await.map_err(failed)?;
     }

@@ -104,9 +104,10 @@ impl Bench {
         let mut ingest = Ingest::open(index, manifest, tokens.map(chunker), batch).await?;
         let documents = corpus(texts);
         let kept: HashSet<String> = documents.iter().map(|d| d.id.0.clone()).collect();
-        let mut told = 0;
-        ingest.load(documents, &mut |n| told += n).await?;
-        assert_eq!(told, texts.len() as u64, "progress ends at the total");
+        let (mut told, mut out_of) = (0, 0);
+        ingest.load(documents, &mut |n, total| (told, out_of) = (told + n, total)).await?;
+        assert_eq!(told, out_of, "progress ends at the total");
+        assert_eq!(told, ingest.summary().sent);
         ingest.delete_missing(&kept).await?;
         Ok(Summary { seconds: 0.0, ..ingest.summary() })
     }

@@ -14,6 +14,7 @@ use rand::SeedableRng as _;
 use serde_json::{Value, json};
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// What the server does with one request.
 #[derive(Debug, Clone)]
@@ -30,12 +31,16 @@ enum Act {
     CutOff,
     /// Says nothing for ever.
     Hang,
+    /// Answers when another request is there too.
+    InPairs,
 }
 
-#[derive(Default)]
 struct Script {
     acts: Mutex<VecDeque<Act>>,
     seen: Mutex<Vec<(Value, Option<String>)>>,
+    pair: tokio::sync::Barrier,
+    inside: AtomicUsize,
+    most: AtomicUsize,
 }
 
 fn good(request: &Value, is_reversed: bool) -> String {
@@ -68,6 +73,13 @@ async fn answer(
         Act::Raw(text) => text,
         Act::CutOff => good(&request, false)[..30].to_owned(),
         Act::Hang => std::future::pending().await,
+        Act::InPairs => {
+            let inside = script.inside.fetch_add(1, Ordering::SeqCst) + 1;
+            script.most.fetch_max(inside, Ordering::SeqCst);
+            script.pair.wait().await;
+            script.inside.fetch_sub(1, Ordering::SeqCst);
+            good(&request, false)
+        }
         Act::Status(status, wait) => {
             let mut response = Response::new(Body::from("try later"));
             *response.status_mut() = StatusCode::from_u16(status).unwrap();
@@ -81,8 +93,13 @@ async fn answer(
 }
 
 async fn server(acts: &[Act]) -> (HttpEmbedderConfig, Arc<Script>) {
-    let script = Arc::new(Script::default());
-    script.acts.lock().unwrap().extend(acts.iter().cloned());
+    let script = Arc::new(Script {
+        acts: Mutex::new(acts.iter().cloned().collect()),
+        seen: Mutex::default(),
+        pair: tokio::sync::Barrier::new(2),
+        inside: AtomicUsize::new(0),
+        most: AtomicUsize::new(0),
+    });
     let router =
         Router::new().route("/v1/embeddings", post(answer)).with_state(Arc::clone(&script));
     let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
@@ -134,6 +151,15 @@ async fn texts_go_in_batches_and_unit_vectors_come_back_in_order() {
     assert_eq!(seen.len(), 3);
     assert!(seen.iter().all(|(request, _)| request["encoding_format"] == "float"));
     assert!(seen.iter().all(|(request, _)| request.get("dimensions").is_none()));
+}
+
+#[tokio::test]
+async fn as_many_requests_run_at_once_as_are_allowed_and_no_more() {
+    let (config, script) = server(&vec![Act::InPairs; 6]).await;
+    let config = HttpEmbedderConfig { batch_texts: 1, concurrency: 2, ..config };
+    let found = embed(config, &["a", "bb", "ccc", "dddd", "eeeee", "ffffff"]).await.unwrap();
+    assert_close(&found, &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
+    assert_eq!(script.most.load(Ordering::SeqCst), 2);
 }
 
 #[tokio::test]

@@ -167,7 +167,7 @@ fn a_table_gives_the_vectors_of_model2vec() {
     let expected = [
         ("The Nile flows north through Africa.", [0.999_539_55, -0.030_341_87]),
         ("which river drains lake victoria?", [0.899_671_85, 0.436_566_86]),
-        ("Röntgen's X-rays, 東京 and  naïve café", [0.725_840_75, -0.687_862_87]),
+        ("Röntgen's X-rays, 東京 and  naïve café", [0.725_840_75, -0.687_862_9]),
     ];
     for (text, expected) in expected {
         let vector = &encoder.encode(&texts(&[text])).unwrap()[0];
