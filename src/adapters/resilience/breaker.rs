@@ -174,6 +174,7 @@ pub struct Breaker {
 impl Breaker {
     /// A closed breaker; `target` is the word in the metrics.
     pub fn new(target: &'static str, config: BreakerConfig) -> Self {
+        telemetry::breaker_stands(target, BreakerState::Closed);
         Self { target, machine: Mutex::new(Machine::new(config)) }
     }
 

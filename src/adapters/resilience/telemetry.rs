@@ -36,11 +36,16 @@ pub(super) fn retries(
 
 /// A circuit breaker moved.
 pub(super) fn breaker_moved(target: &'static str, state: BreakerState) {
+    breaker_stands(target, state);
+    tracing::warn!(service = target, ?state, "circuit breaker moved");
+}
+
+/// Where a circuit breaker stands.
+pub(super) fn breaker_stands(target: &'static str, state: BreakerState) {
     let level = match state {
         BreakerState::Closed => 0.0,
         BreakerState::HalfOpen => 1.0,
         BreakerState::Open => 2.0,
     };
     metrics::gauge!(BREAKER, "target" => target).set(level);
-    tracing::warn!(service = target, ?state, "circuit breaker moved");
 }
