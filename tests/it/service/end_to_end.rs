@@ -56,6 +56,7 @@ async fn a_question_is_answered_fed_back_judged_and_measured() {
         assert!(text.contains(name), "{name} is not in:\n{text}");
     }
     let own = [regrade::gateway::REQUESTS_TOTAL, regrade::gateway::REQUEST_DURATION_SECONDS];
+    let own = own.into_iter().chain(regrade::retrieval::telemetry::METRICS);
     let known: BTreeSet<&str> =
         actors::telemetry::METRICS.iter().map(|(name, ..)| *name).chain(own).collect();
     for line in text.lines().filter(|line| line.starts_with("# TYPE regrade_")) {
