@@ -4,73 +4,24 @@
 //! so that a restart answers on the log once; a query may be worked on twice. A partition that is
 //! to leave is finished first. Knows no stage of an episode.
 
-use crate::bounds::all_at_least_one;
+mod config;
+mod partition;
+
 use crate::clock::Clock;
-use crate::ports::{Commit, EventLog, LogError, Record, StateChange, Stream};
+use crate::ports::{Commit, EventLog, LogError, Record, Stream};
 use crate::slot::Request;
 use crate::tail::{
-    self, Change, DerivedState, Next, Origin, Share, Source, Task, Turn, Watermarks, backoff,
-    deadletter, record,
+    self, Change, Next, Origin, Share, Source, Task, Turn, Watermarks, backoff, deadletter, record,
 };
 use crate::telemetry;
-use crate::types::{AnswerRecord, Query, QueryId, SCHEMA_VERSION, Served};
+use crate::types::{AnswerRecord, Query, SCHEMA_VERSION, Served};
+pub use config::Config;
+use partition::Partition;
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
-
-/// Bounds of the intake.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Config {
-    /// Whether queries are read from the log at all.
-    pub enabled: bool,
-    /// Queries worked on at once, ≥ 1.
-    pub concurrency: usize,
-    /// Tries of one query while the door is full or a stage fails, ≥ 1.
-    pub attempts_max: u32,
-    /// Query names remembered in each partition to know repeats, ≥ 1.
-    pub seen_max: usize,
-    /// Longest wait for the first record of a step, milliseconds, ≥ 1.
-    pub poll_wait_ms: u64,
-    /// The same while queries are worked on, ≥ 1: their answers wait for it too.
-    pub busy_wait_ms: u64,
-    /// Pause after a failure, milliseconds, ≥ 1; doubled each time.
-    pub backoff_ms: u64,
-    /// Longest pause, milliseconds, ≥ 1.
-    pub backoff_max_ms: u64,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            enabled: false,
-            concurrency: 16,
-            attempts_max: 8,
-            seen_max: 100_000,
-            poll_wait_ms: 50,
-            busy_wait_ms: 5,
-            backoff_ms: 50,
-            backoff_max_ms: 5_000,
-        }
-    }
-}
-
-impl Config {
-    /// Checks every value, naming the first field that is wrong.
-    pub fn validate(&self) -> Result<(), String> {
-        all_at_least_one(&[
-            ("concurrency", self.concurrency as u64),
-            ("attempts_max", u64::from(self.attempts_max)),
-            ("seen_max", self.seen_max as u64),
-            ("poll_wait_ms", self.poll_wait_ms),
-            ("busy_wait_ms", self.busy_wait_ms),
-            ("backoff_ms", self.backoff_ms),
-            ("backoff_max_ms", self.backoff_max_ms),
-        ])
-    }
-}
 
 /// Why a query was not answered.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -158,50 +109,6 @@ pub struct State {
     counters: Observed,
 }
 
-/// What is known of one partition while it is owned.
-#[derive(Default)]
-struct Partition {
-    tenure: u64,
-    next_age: u64,
-    by_age: BTreeMap<u64, String>,
-    seen: BTreeSet<String>,
-    working: BTreeSet<String>,
-    is_leaving: bool,
-    commit: Commit,
-    committed: Vec<Origin>,
-}
-
-impl Partition {
-    fn restored(tenure: u64, state: DerivedState) -> Result<Self, LogError> {
-        let mut partition = Self { tenure, ..Self::default() };
-        for (name, age) in state {
-            let age = serde_json::from_slice(&age)
-                .map_err(|error| LogError::Damaged(format!("intake state `{name}`: {error}")))?;
-            partition.remember(name, age);
-        }
-        Ok(partition)
-    }
-
-    fn remember(&mut self, name: String, age: u64) {
-        self.next_age = self.next_age.max(age + 1);
-        self.by_age.insert(age, name.clone());
-        self.seen.insert(name);
-    }
-
-    /// Remembers a query as done, in memory and in the next commit, and forgets the oldest.
-    fn done(&mut self, name: String, seen_max: usize) {
-        let age = self.next_age;
-        let value = age.to_string().into_bytes();
-        self.commit.state.push(StateChange::Put { key: name.clone(), value });
-        self.remember(name, age);
-        while self.by_age.len() > seen_max {
-            let Some((_, key)) = self.by_age.pop_first() else { break };
-            self.seen.remove(&key);
-            self.commit.state.push(StateChange::Delete { key });
-        }
-    }
-}
-
 impl Actor for Intake {
     type Msg = Message;
     type State = State;
@@ -277,8 +184,7 @@ impl State {
             Change::Leaving(partition) => match self.partitions.get_mut(&partition) {
                 Some(known) => known.is_leaving = true,
                 None => {
-                    let leaving = Partition { is_leaving: true, ..Partition::default() };
-                    self.partitions.insert(partition, leaving);
+                    self.partitions.insert(partition, Partition::leaving());
                 }
             },
             Change::Lost(partition) => {
@@ -336,7 +242,7 @@ impl State {
                 return self.watermarks.release(origin);
             }
         };
-        let name = name_of(record, &query.id);
+        let name = record.name(query.id.as_str());
         if partition.seen.contains(&name) || !partition.working.insert(name.clone()) {
             self.counters.duplicate += 1;
             telemetry::count(telemetry::INTAKE, "fate", "duplicate");
@@ -388,16 +294,6 @@ impl State {
         let in_flight = self.working() as u64;
         let partitions = self.partitions.len() as u64;
         let _ = reply.send(Observed { in_flight, partitions, ..self.counters });
-    }
-}
-
-/// The key under which repeats of a query are dropped: CloudEvents' source and id, else the query's
-/// own id, else the place in the log.
-pub fn name_of(record: &Record, id: &QueryId) -> String {
-    match (record.headers.get("ce_source"), record.headers.get("ce_id")) {
-        (Some(source), Some(id)) => format!("{source}|{id}"),
-        _ if !id.as_str().is_empty() => format!("|{id}"),
-        _ => format!("{}/{}", record.partition, record.offset),
     }
 }
 

@@ -81,6 +81,7 @@ impl AddAssign for Observed {
         self.expired += other.expired;
         self.evicted += other.evicted;
         self.failed += other.failed;
+        self.given_up += other.given_up;
         self.pending += other.pending;
         self.feedback += other.feedback;
         self.joined += other.joined;

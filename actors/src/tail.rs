@@ -8,7 +8,7 @@ use crate::ports::{
     Commit, EventConsumer, EventLog, LogError, NewRecord, Ownership, Record, Stream,
 };
 use crate::telemetry;
-use ractor::{ActorCell, ActorRef, Message};
+use ractor::{ActorRef, Message};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,6 +22,11 @@ pub(crate) struct Task(JoinHandle<()>);
 impl Task {
     pub(crate) fn spawn(future: impl Future<Output = ()> + Send + 'static) -> Self {
         Self(ractor::concurrency::spawn(future))
+    }
+
+    /// Waits for its end; whether that was a panic.
+    async fn panicked(mut self) -> bool {
+        (&mut self.0).await.is_err_and(|error| error.is_panic())
     }
 }
 
@@ -114,10 +119,8 @@ pub(crate) fn read<M: Message>(
     actor: &ActorRef<M>,
     message: impl Fn(Turn) -> M + Send + 'static,
 ) -> Task {
-    let actor = actor.clone();
-    Task::spawn(async move {
-        // An actor without its reader would wait for ever; its next life has a new one.
-        let _watch = Watch(actor.get_cell());
+    let (actor, watched) = (actor.clone(), actor.get_cell());
+    let reading = Task::spawn(async move {
         let mut reader = Reader { consumer: source.open().await, source, failures: 0 };
         let mut next = Next::default();
         loop {
@@ -131,18 +134,13 @@ pub(crate) fn read<M: Message>(
                 Err(_) => return,
             };
         }
-    })
-}
-
-/// Takes an actor down when its reader panics.
-struct Watch(ActorCell);
-
-impl Drop for Watch {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            self.0.kill();
+    });
+    Task::spawn(async move {
+        // An actor without its reader would wait for ever; its next life has a new one.
+        if reading.panicked().await {
+            watched.kill();
         }
-    }
+    })
 }
 
 impl Source {

@@ -9,6 +9,7 @@
 mod config;
 mod consumer;
 mod local;
+mod polling;
 mod reading;
 mod records;
 mod sending;
@@ -19,10 +20,11 @@ use async_trait::async_trait;
 pub use config::KafkaLogConfig;
 use consumer::{Consumer, Kind, starts_alone};
 use local::Local;
+use polling::Context;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::KafkaError;
 use rdkafka::{Message as _, Offset, TopicPartitionList};
-use reading::{Context, Reading};
+use reading::Reading;
 use records::record_of;
 use sending::{Sender, Transactions, failed};
 use std::path::{Path, PathBuf};
@@ -123,7 +125,7 @@ impl KafkaLog {
             shared.sender.clone(),
             transactions,
         );
-        tokio::task::spawn_blocking(move || reading::run(&client, &reading));
+        tokio::task::spawn_blocking(move || polling::run(&client, &reading));
         Box::new(handle)
     }
 }

@@ -9,6 +9,8 @@ use super::error::Problem;
 use super::layers::{Table, find};
 use super::source::Origins;
 use super::{Config, Device, EmbedderKind, IndexConfig, IndexKind, LogKind};
+use crate::adapters::log_embedded::EmbeddedLogConfig;
+use crate::adapters::log_kafka::KafkaLogConfig;
 use crate::adapters::snapshots_object::{self, PlaceError};
 use crate::rewards::BlendError;
 use tracing_subscriber::EnvFilter;
@@ -104,9 +106,12 @@ impl Check<'_> {
             self.filled("log.folder", &config.log.folder.to_string_lossy());
         }
         if kind != LogKind::Kafka {
-            return self.idle("log.kafka", "`log.kind` is not \"kafka\"");
+            let differs = config.log.kafka != KafkaLogConfig::default();
+            return self.idle_if(differs, "log.kafka", "`log.kind` is not \"kafka\"");
         }
-        self.idle("log.limits", "with `log.kind = \"kafka\"` the topics have limits of their own");
+        let differs = config.log.limits != EmbeddedLogConfig::default();
+        let why = "with `log.kind = \"kafka\"` the topics have limits of their own";
+        self.idle_if(differs, "log.limits", why);
         self.idle("service.seed", "processes that share a log would draw the same ids");
         if let Err(sentence) = config.log.kafka.validate() {
             let (field, message) = sentence.split_once(": ").unwrap_or(("", &sentence));

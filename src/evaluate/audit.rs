@@ -3,7 +3,6 @@
 //! Counts names, not records: a repeat is counted as one, since repeats do no harm. Knows records,
 //! not where they are kept.
 
-use actors::intake;
 use actors::ports::{Record, Stream};
 use actors::types::{AnswerRecord, Episode, Outcome, QueryId, RewardRecord, Verdict};
 use serde::{Deserialize, Serialize};
@@ -117,7 +116,7 @@ impl Ledger {
             id: QueryId,
         }
         if let Ok(named) = serde_json::from_slice::<Named>(&record.payload) {
-            let name = intake::name_of(record, &named.id);
+            let name = record.name(named.id.as_str());
             self.repeats.queries += u64::from(!self.queries.insert(name));
         }
     }

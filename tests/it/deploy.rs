@@ -108,6 +108,12 @@ fn probes_ask_routes_that_exist() {
     }
 }
 
+/// What Compose puts for `${NAME:-default}` where nothing is set.
+fn default_of(value: &str) -> &str {
+    let inner = value.strip_prefix("${").and_then(|rest| rest.strip_suffix('}'));
+    inner.and_then(|inner| inner.split_once(":-")).map_or(value, |(_, default)| default)
+}
+
 #[test]
 fn the_settings_of_the_containers_are_settings_of_the_service() {
     let cluster = deploy().join("../configs/cluster.toml");
@@ -117,7 +123,7 @@ fn the_settings_of_the_containers_are_settings_of_the_service() {
             .lines()
             .filter_map(|line| line.trim().split_once(": "))
             .filter(|(name, _)| name.starts_with("REGRADE__"))
-            .map(|(name, value)| (name.to_owned(), value.trim_matches('"').to_owned()))
+            .map(|(name, value)| (name.to_owned(), default_of(value.trim_matches('"')).to_owned()))
             .collect();
         assert!(env.len() >= 3, "{file} sets {} settings", env.len());
         let layers = Layers { files: vec![cluster.clone()], env, ..Layers::default() };

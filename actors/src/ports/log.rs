@@ -79,6 +79,18 @@ pub struct Record {
     pub payload: Vec<u8>,
 }
 
+impl Record {
+    /// The name under which repeats of it are dropped: CloudEvents' source and id, else the id it
+    /// has of its own, else its place in the log.
+    pub fn name(&self, own_id: &str) -> String {
+        match (self.headers.get("ce_source"), self.headers.get("ce_id")) {
+            (Some(source), Some(id)) => format!("{source}|{id}"),
+            _ if !own_id.is_empty() => format!("|{own_id}"),
+            _ => format!("{}/{}", self.partition, self.offset),
+        }
+    }
+}
+
 /// One change of a consumer's derived state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StateChange {

@@ -139,11 +139,12 @@ async fn a_filter_leaves_what_it_lets_through(index: &dyn SearchIndex) {
         passage("bare", "", "a river in Africa without metadata"),
     ];
     index.upsert(&library).await.unwrap();
-    let all = filtered(index, "river africa", &[]).await;
-    assert_eq!(all.len(), 4, "{all:?}");
+    let all: BTreeSet<String> = filtered(index, "river africa", &[]).await.into_iter().collect();
+    assert!(all.len() >= 4, "everything with a term of the query: {all:?}");
     assert_eq!(filtered(index, "river africa", &[("place", &["america"])]).await, ["amazon"]);
     let either = filtered(index, "river africa", &[("place", &["america", "asia", "africa"])]);
-    assert_eq!(either.await.len(), 3, "any of the values");
+    let placed: BTreeSet<String> = all.into_iter().filter(|id| id != "bare").collect();
+    assert_eq!(either.await.into_iter().collect::<BTreeSet<_>>(), placed, "any of the values");
     let both = [("place", &["africa"][..]), ("topic", &["river"][..])];
     assert_eq!(filtered(index, "river africa", &both).await, ["nile"], "all of the keys");
     for none in ["oceania", "afric", "africa ", "AFRICA", ""] {

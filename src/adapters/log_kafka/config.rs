@@ -283,7 +283,17 @@ mod tests {
             refused(|c| drop(c.properties.insert("group.id".to_owned(), "x".to_owned()))),
             refused(|c| drop(c.properties.insert("sasl.password".to_owned(), "x".to_owned()))),
         ];
-        insta::assert_snapshot!(errors.join("\n"), @"");
+        insta::assert_snapshot!(errors.join("\n"), @r"
+        partitions: must be at least 1
+        bootstrap: must name a broker as host:port
+        namespace: must be letters, digits, `.`, `_` or `-`
+        queue_low: 2000 must be below queue_high 2000
+        leave_wait_ms: 10000 must be below session_timeout_ms 10000
+        retention_hours.policies: the policies are compacted, not aged
+        retention_hours.answers: must be at least 1
+        properties: `group.id` is set by the service, delivery rests on it
+        properties: `sasl.password` is a secret; name an environment variable that holds it under properties_from_env
+        ");
     }
 
     #[test]

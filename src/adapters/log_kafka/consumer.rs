@@ -6,7 +6,8 @@
 
 use super::config::KafkaLogConfig;
 use super::local::Local;
-use super::reading::{Context, Place, Reading};
+use super::polling::Context;
+use super::reading::{Place, Reading};
 use super::sending::{Sender, Transactions};
 use super::topics::{away, watermarks};
 use super::{blocking, send_all};

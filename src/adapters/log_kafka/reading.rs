@@ -7,25 +7,17 @@
 
 use super::config::KafkaLogConfig;
 use super::local::{Local, State};
-use super::records::record_of;
+use super::polling::Context;
 use actors::ports::{Ownership, Record, Stream};
 use actors::telemetry;
-use rdkafka::client::ClientContext;
-use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext, RebalanceProtocol};
-use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
-use rdkafka::statistics::Statistics;
-use rdkafka::types::RDKafkaRespErr;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::KafkaResult;
 use rdkafka::{Offset, TopicPartitionList};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
-
-/// Longest time the polling thread waits for a message before it looks whether to stop.
-const POLL_WAIT: Duration = Duration::from_millis(50);
-/// Longest time a consumer takes to leave its group before it is dropped all the same.
-const CLOSE_WAIT: Duration = Duration::from_secs(5);
 
 /// A stream and a partition number.
 pub(super) type Place = (Stream, u32);
@@ -43,7 +35,7 @@ pub(super) struct Inner {
     pub(super) starts: BTreeMap<Place, u64>,
     /// Ends of partitions still to be seen, by partition number.
     unseen_ends: BTreeMap<u32, usize>,
-    is_paused: bool,
+    pub(super) is_paused: bool,
 }
 
 /// The shared part of one consumer.
@@ -88,7 +80,7 @@ impl Reading {
         self.released.notify_all();
     }
 
-    fn is_stopped(&self) -> bool {
+    pub(super) fn is_stopped(&self) -> bool {
         self.stopped.load(Ordering::Acquire)
     }
 
@@ -113,14 +105,14 @@ impl Reading {
         inner.unseen_ends.is_empty() && inner.buffer.is_empty()
     }
 
-    fn push(&self, record: Record) {
+    pub(super) fn push(&self, record: Record) {
         self.lock().buffer.push_back(record);
         self.arrived.notify_one();
     }
 
     /// A partition of this number was read to its end. Which stream's is not said: of several the
     /// count decides, which may be early by one batch.
-    fn reached_end(&self, partition: u32) {
+    pub(super) fn reached_end(&self, partition: u32) {
         let mut inner = self.lock();
         if let Some(left) = inner.unseen_ends.get_mut(&partition) {
             *left = left.saturating_sub(1);
@@ -133,7 +125,7 @@ impl Reading {
     }
 
     /// Stops fetching when too much waits, and goes on when little does.
-    fn pace(&self, consumer: &BaseConsumer<Context>) {
+    pub(super) fn pace(&self, consumer: &BaseConsumer<Context>) {
         let mut inner = self.lock();
         let waiting = inner.buffer.len();
         let pause = !inner.is_paused && waiting >= self.config.queue_high;
@@ -146,7 +138,7 @@ impl Reading {
         self.set_paused(consumer, pause);
     }
 
-    fn set_paused(&self, consumer: &BaseConsumer<Context>, pause: bool) {
+    pub(super) fn set_paused(&self, consumer: &BaseConsumer<Context>, pause: bool) {
         let changed = consumer
             .assignment()
             .and_then(|all| if pause { consumer.pause(&all) } else { consumer.resume(&all) });
@@ -172,7 +164,7 @@ impl Reading {
     }
 
     /// Every stream's partitions of the numbers in `tpl`, without offsets.
-    fn widened(&self, tpl: &TopicPartitionList) -> (BTreeSet<u32>, TopicPartitionList) {
+    pub(super) fn widened(&self, tpl: &TopicPartitionList) -> (BTreeSet<u32>, TopicPartitionList) {
         let numbers: BTreeSet<u32> = tpl
             .elements()
             .iter()
@@ -188,7 +180,7 @@ impl Reading {
     }
 
     /// Takes over partitions: finds where to go on, and with which state.
-    fn gain(
+    pub(super) fn gain(
         &self,
         consumer: &BaseConsumer<Context>,
         tpl: &TopicPartitionList,
@@ -266,7 +258,7 @@ impl Reading {
     }
 
     /// Gives partitions up: tells the handle, and waits for it to finish unless they are lost.
-    fn leave(&self, numbers: &BTreeSet<u32>, is_lost: bool) {
+    pub(super) fn leave(&self, numbers: &BTreeSet<u32>, is_lost: bool) {
         let is_lost = is_lost || self.is_stopped();
         let mut inner = self.lock();
         inner.buffer.retain(|record| !numbers.contains(&record.partition));
@@ -309,119 +301,12 @@ impl Reading {
     }
 
     #[expect(clippy::cast_precision_loss, reason = "partitions are few")]
-    fn rebalanced(&self, change: &'static str, numbers: usize) {
+    pub(super) fn rebalanced(&self, change: &'static str, numbers: usize) {
         for _ in 0..numbers {
             self.count_change(change);
         }
         let owned = self.lock().owned.len();
         metrics::gauge!(telemetry::LOG_PARTITIONS, "consumer" => self.kind()).set(owned as f64);
         tracing::info!(consumer = self.name, change, numbers, owned, "partitions changed hands");
-    }
-}
-
-/// librdkafka's calls back to us.
-pub(super) struct Context(pub(super) Arc<Reading>);
-
-impl ClientContext for Context {
-    fn stats(&self, statistics: Statistics) {
-        for (topic, figures) in &statistics.topics {
-            let Some(stream) = self.0.config.stream(topic) else { continue };
-            let lags = figures.partitions.values().map(|partition| partition.consumer_lag);
-            let lag: i64 = lags.filter(|lag| *lag > 0).sum();
-            #[expect(clippy::cast_precision_loss, reason = "a gauge")]
-            metrics::gauge!(
-                telemetry::LOG_LAG, "consumer" => self.0.kind(), "stream" => stream.topic()
-            )
-            .set(lag as f64);
-        }
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::PartitionEOF) {
-            return;
-        }
-        tracing::warn!(%error, reason, consumer = self.0.name, "kafka reports an error");
-    }
-}
-
-impl ConsumerContext for Context {
-    fn rebalance(
-        &self,
-        consumer: &BaseConsumer<Self>,
-        error: RDKafkaRespErr,
-        tpl: &mut TopicPartitionList,
-    ) {
-        let reading = &self.0;
-        let is_cooperative =
-            matches!(consumer.rebalance_protocol(), RebalanceProtocol::Cooperative);
-        let changed = match error {
-            RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => {
-                let gained = reading.gain(consumer, tpl).and_then(|assigned| {
-                    let assign = if is_cooperative {
-                        consumer.incremental_assign(&assigned)
-                    } else {
-                        consumer.assign(&assigned)
-                    };
-                    assign.map(|()| assigned.count() / reading.streams.len().max(1))
-                });
-                if reading.lock().is_paused {
-                    reading.set_paused(consumer, true);
-                }
-                gained.map(|count| ("gained", count))
-            }
-            _ => {
-                let is_lost = consumer.assignment_lost();
-                let (numbers, all) = reading.widened(tpl);
-                reading.leave(&numbers, is_lost);
-                let unassign = if is_cooperative {
-                    consumer.incremental_unassign(&all)
-                } else {
-                    consumer.unassign()
-                };
-                unassign.map(|()| (if is_lost { "lost" } else { "leaving" }, numbers.len()))
-            }
-        };
-        match changed {
-            Ok((change, count)) => reading.rebalanced(change, count),
-            Err(error) => {
-                tracing::error!(%error, consumer = reading.name, "partitions cannot be changed");
-            }
-        }
-        reading.arrived.notify_one();
-    }
-}
-
-/// The polling thread: reads ahead until told to stop, then leaves the group and closes.
-pub(super) fn run(consumer: &BaseConsumer<Context>, reading: &Reading) {
-    while !reading.is_stopped() {
-        match consumer.poll(POLL_WAIT) {
-            None => {}
-            Some(Ok(message)) => {
-                if let Some(record) = record_of(&reading.config, &message) {
-                    reading.push(record);
-                }
-            }
-            Some(Err(KafkaError::PartitionEOF(partition))) => {
-                if let Ok(partition) = u32::try_from(partition) {
-                    reading.reached_end(partition);
-                }
-            }
-            // librdkafka goes on by itself once the brokers are there again.
-            Some(Err(error)) => {
-                tracing::warn!(%error, consumer = reading.name, "kafka cannot be read");
-            }
-        }
-        reading.pace(consumer);
-    }
-    if consumer.subscription().is_ok_and(|topics| topics.count() == 0) {
-        // It reads alone and is in no group.
-        return;
-    }
-    // Dropping a consumer in the midst of a rebalance can abort the process: leave in order first.
-    consumer.unsubscribe();
-    let deadline = Instant::now() + CLOSE_WAIT;
-    let is_assigned = || consumer.assignment().is_ok_and(|all| all.count() > 0);
-    while is_assigned() && Instant::now() < deadline {
-        drop(consumer.poll(POLL_WAIT));
     }
 }

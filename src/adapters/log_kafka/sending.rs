@@ -3,7 +3,7 @@
 //! Knows no consumer's state but the group that its offsets belong to.
 
 use super::config::KafkaLogConfig;
-use super::reading::Context;
+use super::polling::Context;
 use super::records::{bytes_of, headers_of};
 use super::topics::away;
 use actors::ports::{LogError, NewRecord, Stream};
