@@ -214,7 +214,24 @@ fn document_of(mut fields: Fields<'_>) -> Result<Document, DatasetError> {
         Some(_) => return Err(fields.wrong("text", "a non-empty string", "an empty one")),
         None => return Err(fields.wrong("text", "a non-empty string", "nothing")),
     };
-    Ok(Document { id, title, text, ..Document::default() })
+    let metadata = metadata_of(&mut fields)?;
+    Ok(Document { id, title, text, metadata })
+}
+
+/// Pairs to filter by; a number or a truth value means the same as its text.
+fn metadata_of(fields: &mut Fields<'_>) -> Result<BTreeMap<String, String>, DatasetError> {
+    let mut metadata = BTreeMap::new();
+    for (key, value) in fields.optional_object("metadata")? {
+        let text = match value {
+            Value::String(text) => text,
+            Value::Number(number) => number.to_string(),
+            Value::Bool(truth) => truth.to_string(),
+            // What is not there, or is a list or an object, cannot be filtered by: BEIR's are such.
+            Value::Null | Value::Array(_) | Value::Object(_) => continue,
+        };
+        metadata.insert(key, text);
+    }
+    Ok(metadata)
 }
 
 fn ids(texts: Vec<String>) -> Vec<DocumentId> {

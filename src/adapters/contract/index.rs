@@ -2,6 +2,7 @@
 
 use actors::ports::{Search, SearchIndex};
 use actors::types::{Document, DocumentId, Filter};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// Checks a search index. `make(name)` opens the index of that name: empty at first, and with what
