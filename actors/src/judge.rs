@@ -6,6 +6,7 @@
 
 mod config;
 mod join;
+mod waiting;
 
 use crate::bounds::guarded;
 use crate::clock::Clock;

@@ -265,8 +265,11 @@ pub(crate) async fn read_all(
     let mut records = Vec::new();
     let mut silence = 0;
     while records.len() < max && silence < SILENCE_MAX {
-        let polled = consumer.poll(256, Duration::from_millis(200)).await?;
-        if polled.is_empty() && consumer.is_at_end() {
+        // A log that is read to its end gives the rest at once, or nothing.
+        let is_at_end = consumer.is_at_end();
+        let wait = if is_at_end { Duration::ZERO } else { Duration::from_millis(200) };
+        let polled = consumer.poll(256, wait).await?;
+        if polled.is_empty() && is_at_end {
             break;
         }
         silence = if polled.is_empty() { silence + 1 } else { 0 };

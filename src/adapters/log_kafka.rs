@@ -29,7 +29,8 @@ use records::record_of;
 use sending::{Sender, Transactions, failed};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 use topics::{Partitions, away, watermarks};
 
 /// The local file of a process in its folder.
@@ -218,12 +219,11 @@ async fn open_local(
     owner: String,
     config: &KafkaLogConfig,
 ) -> Result<Local, LogError> {
-    let deadline =
-        tokio::time::Instant::now() + Duration::from_millis(u64::from(config.request_timeout_ms));
+    let deadline = Instant::now() + Duration::from_millis(u64::from(config.request_timeout_ms));
     loop {
         let (path, owner) = (path.clone(), owner.clone());
         match blocking(move || Local::open(&path, &owner)).await {
-            Err(LogError::InUse(_)) if tokio::time::Instant::now() < deadline => {
+            Err(LogError::InUse(_)) if Instant::now() < deadline => {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
             opened => return opened,

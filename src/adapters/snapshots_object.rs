@@ -3,7 +3,7 @@
 //! A version is two objects, `policies/<version>/<digest>.safetensors` and
 //! `policies/<version>/manifest.json`. The manifest is created last, after the weights were read back,
 //! and only if there is none: it makes the version visible, and of several writers one wins. Knows no
-//! model; [`place`] knows which stores there are.
+//! model; `place` knows which stores there are.
 
 mod place;
 

@@ -5,88 +5,16 @@
 //! durable in one step with the positions it read. It goes on from its derived state, or, where
 //! somebody else had the partition, from the rewards written so far.
 
+use super::waiting::{
+    COUNTERS, DONE, EARLY, EPISODE, Early, Memory, Pending, Phase, SEEN, json, parsed, put,
+};
 use super::{Config, Observed};
 use crate::ports::{Commit, JudgeTask, LogError, NewRecord, Record, StateChange, Stream};
 use crate::tail::{DerivedState, Origin, Watermarks, backoff, record};
 use crate::telemetry;
 use crate::types::{DecisionId, Episode, Feedback, Outcome, RewardRecord, SCHEMA_VERSION, Verdict};
-use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
-
-#[derive(Debug, Clone, Serialize, Deserialize)]
-struct Pending {
-    episode: Episode,
-    feedback: Vec<Feedback>,
-    since_ms: u64,
-    /// The records this rests on: needed until the verdict by whoever has not this state.
-    #[serde(default)]
-    origins: Vec<Origin>,
-    #[serde(skip)]
-    phase: Phase,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
-    /// To be judged at this time or later.
-    Due { failures: u32, not_before_ms: u64 },
-    /// At the judge; `again` when feedback came meanwhile.
-    Judging { failures: u32, again: bool },
-    /// The judge had nothing to judge by; feedback or the end of the window decides.
-    Waiting,
-}
-
-impl Default for Phase {
-    fn default() -> Self {
-        Self::Due { failures: 0, not_before_ms: 0 }
-    }
-}
-
-#[derive(Debug, Clone, Serialize, Deserialize)]
-struct Early {
-    feedback: Feedback,
-    since_ms: u64,
-    #[serde(default = "nowhere")]
-    origin: Origin,
-}
-
-/// Where a record came from whose place was not noted.
-fn nowhere() -> Origin {
-    (Stream::Feedback, 0, 0)
-}
-
-/// A set of names that forgets the oldest.
-#[derive(Debug)]
-struct Memory {
-    prefix: &'static str,
-    max: usize,
-    next: u64,
-    by_age: BTreeMap<u64, String>,
-    names: BTreeSet<String>,
-}
-
-impl Memory {
-    fn new(prefix: &'static str, max: usize) -> Self {
-        Self { prefix, max, next: 0, by_age: BTreeMap::new(), names: BTreeSet::new() }
-    }
-
-    fn restore(&mut self, name: String, age: u64) {
-        self.next = self.next.max(age + 1);
-        self.by_age.insert(age, name.clone());
-        self.names.insert(name);
-    }
-
-    fn insert(&mut self, name: &str, changes: &mut Vec<StateChange>) {
-        let age = self.next;
-        self.restore(name.to_owned(), age);
-        changes.push(put(self.prefix, name, age.to_string().into_bytes()));
-        while self.by_age.len() > self.max {
-            let Some((_, oldest)) = self.by_age.pop_first() else { break };
-            self.names.remove(&oldest);
-            changes.push(StateChange::Delete { key: format!("{}{oldest}", self.prefix) });
-        }
-    }
-}
 
 /// All that the judge remembers of one partition.
 pub(super) struct Joiner {
@@ -100,25 +28,6 @@ pub(super) struct Joiner {
     pub(super) counters: Observed,
     watermarks: Watermarks,
     commit: Commit,
-}
-
-const EPISODE: &str = "episode/";
-const EARLY: &str = "early/";
-const SEEN: &str = "seen/";
-const DONE: &str = "done/";
-const COUNTERS: &str = "counters";
-
-fn put(prefix: &str, name: &str, value: Vec<u8>) -> StateChange {
-    StateChange::Put { key: format!("{prefix}{name}"), value }
-}
-
-fn json<T: Serialize>(value: &T) -> Result<Vec<u8>, LogError> {
-    serde_json::to_vec(value).map_err(|e| LogError::Refused(format!("judge state: {e}")))
-}
-
-fn parsed<T: for<'a> Deserialize<'a>>(key: &str, value: &[u8]) -> Result<T, LogError> {
-    serde_json::from_slice(value)
-        .map_err(|e| LogError::Damaged(format!("judge state `{key}` cannot be read: {e}")))
 }
 
 impl Joiner {

@@ -288,12 +288,10 @@ impl EventConsumer for Consumer {
     async fn state(&mut self) -> Result<BTreeMap<String, Vec<u8>>, LogError> {
         let session = Duration::from_millis(u64::from(self.reading.config.session_timeout_ms));
         let deadline = Instant::now() + session;
-        while self.kind == Kind::Group {
+        loop {
             let arrived = self.reading.arrived.notified();
-            if !self.reading.lock().owned.is_empty() {
-                break;
-            }
-            if tokio::time::timeout_at(deadline, arrived).await.is_err() {
+            let is_there = self.kind == Kind::Alone || !self.reading.lock().owned.is_empty();
+            if is_there || tokio::time::timeout_at(deadline, arrived).await.is_err() {
                 break;
             }
         }

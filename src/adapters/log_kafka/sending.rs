@@ -129,7 +129,7 @@ impl Transactions {
         let Err(error) = done else { return Ok(()) };
         let is_over = match &error {
             KafkaError::Transaction(error) => {
-                !error.is_retriable() && !(error.txn_requires_abort() && self.abort(&producer))
+                !(error.is_retriable() || (error.txn_requires_abort() && self.abort(&producer)))
             }
             _ => !self.abort(&producer),
         };

@@ -78,7 +78,7 @@ async fn a_broker_that_goes_and_comes_back_under_load_costs_no_query() {
             service.observe().await.intake.unwrap().answered > before + 5
         })
         .await;
-        let stopped = std::time::Instant::now();
+        let stopped = tokio::time::Instant::now();
         let broker = tokio::task::block_in_place(|| {
             broker.stop(at_once);
             broker.start_again();

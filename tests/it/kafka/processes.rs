@@ -12,7 +12,7 @@ use regrade::wiring;
 use serde_json::{Value, json};
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
-use std::time::Instant;
+use tokio::time::Instant;
 
 /// A tiny model, an index a process, and one log and one snapshot store for all.
 struct Cluster {
