@@ -86,10 +86,11 @@ async fn the_request_has_the_fields_of_the_api_and_no_others() {
 #[tokio::test]
 async fn the_key_comes_from_the_variable_that_is_named() {
     let server = Scripted::saying("x").await;
-    // Set in every test run by cargo; its value stands in for a key.
-    let config = EndpointConfig { api_key_env: Some("CARGO_PKG_NAME".into()), ..server.endpoint() };
+    let bearer = format!("Bearer {}", std::env::var("PATH").unwrap());
+    // Set everywhere; its value stands in for a key.
+    let config = EndpointConfig { api_key_env: Some("PATH".into()), ..server.endpoint() };
     ask(&server.client(config)).await.unwrap();
-    assert_eq!(server.header(0, "authorization").as_deref(), Some("Bearer regrade"));
+    assert_eq!(server.header(0, "authorization").as_deref(), Some(bearer.as_str()));
     let config =
         EndpointConfig { api_key_env: Some("REGRADE_NO_SUCH_KEY".into()), ..server.endpoint() };
     let error = ChatClient::new("test", config, Clock::System, 0).unwrap_err().to_string();
