@@ -42,6 +42,8 @@ pub enum Message {
     /// A query is over (sent by itself).
     #[doc(hidden)]
     Over(OverBox),
+    /// Reads no more; replies once nothing is worked on and every answer is durable.
+    Drain(RpcReplyPort<()>),
     /// Asks for the counters.
     Observe(RpcReplyPort<Observed>),
 }
@@ -106,6 +108,9 @@ pub struct State {
     /// Partitions gained so far: tells what was begun under an earlier ownership.
     tenures: u64,
     watermarks: Watermarks,
+    /// Who waits for the end; from the first on nothing more is read.
+    drains: Vec<RpcReplyPort<()>>,
+    is_draining: bool,
     counters: Observed,
 }
 
@@ -134,6 +139,8 @@ impl Actor for Intake {
             partitions: BTreeMap::new(),
             tenures: 0,
             watermarks: Watermarks::default(),
+            drains: Vec::new(),
+            is_draining: false,
             counters: Observed::default(),
         })
     }
@@ -147,6 +154,10 @@ impl Actor for Intake {
         match message {
             Message::Turn(turn) => state.turn(&myself, turn.0)?,
             Message::Over(over) => state.over(*over.0)?,
+            Message::Drain(reply) => {
+                state.is_draining = true;
+                state.drains.push(reply);
+            }
             Message::Observe(reply) => state.observe(reply),
         }
         Ok(())
@@ -166,7 +177,14 @@ impl State {
         self.take_commits(&mut next);
         let config = &self.args.config;
         let working = self.working();
-        next.poll_max = config.concurrency.saturating_sub(working);
+        if !self.is_draining {
+            next.poll_max = config.concurrency.saturating_sub(working);
+        } else if working == 0 && next.commits.is_empty() {
+            for reply in self.drains.drain(..) {
+                // Whoever asked may have stopped waiting.
+                let _ = reply.send(());
+            }
+        }
         let wait_ms = if working == 0 { config.poll_wait_ms } else { config.busy_wait_ms };
         next.wait = Duration::from_millis(wait_ms);
         turn.go_on(next);

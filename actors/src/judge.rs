@@ -158,6 +158,8 @@ pub struct State {
     joiners: BTreeMap<u32, Joiner>,
     judging: usize,
     flushes: Vec<RpcReplyPort<()>>,
+    /// What was in the log when it was asked for is read; it is judged before more is.
+    is_flushing: bool,
 }
 
 impl Actor for Judge {
@@ -180,7 +182,7 @@ impl Actor for Judge {
         };
         let reading = tail::read(source, &myself, |turn| Message::Turn(TurnBox(turn)));
         let (joiners, flushes) = (BTreeMap::new(), Vec::new());
-        Ok(State { args, _reading: reading, joiners, judging: 0, flushes })
+        Ok(State { args, _reading: reading, joiners, judging: 0, flushes, is_flushing: false })
     }
 
     async fn handle(
@@ -202,7 +204,9 @@ impl Actor for Judge {
 impl State {
     fn turn(&mut self, myself: &ActorRef<Message>, mut turn: Turn) -> Result<(), LogError> {
         let (changes, records) = turn.take();
-        let is_idle = records.is_empty() && changes.is_empty() && turn.is_current;
+        // Others may write without end: what is there when somebody asks is enough.
+        let is_read = turn.is_current && records.len() < self.args.config.poll_max;
+        self.is_flushing |= is_read && !self.flushes.is_empty();
         let mut next = Next::default();
         for change in changes {
             self.change(change, &mut next)?;
@@ -221,7 +225,8 @@ impl State {
             next.commits.extend(joiner.take_commit()?);
         }
         let backlog: usize = self.joiners.values().map(Joiner::backlog).sum();
-        if is_idle && next.commits.is_empty() && backlog == 0 && !self.joiners.is_empty() {
+        if self.is_flushing && next.commits.is_empty() && backlog == 0 {
+            self.is_flushing = false;
             for reply in self.flushes.drain(..) {
                 // Whoever asked may have stopped waiting.
                 let _ = reply.send(());
@@ -232,7 +237,9 @@ impl State {
         let oldest = self.joiners.values().map(|joiner| joiner.oldest_age(now_ms)).max();
         telemetry::level(telemetry::JUDGE_OLDEST, oldest.unwrap_or_default().as_secs_f64());
         let config = &self.args.config;
-        next.poll_max = config.poll_max.min(config.backlog_max.saturating_sub(backlog));
+        if !self.is_flushing {
+            next.poll_max = config.poll_max.min(config.backlog_max.saturating_sub(backlog));
+        }
         next.wait = Duration::from_millis(config.poll_wait_ms);
         turn.go_on(next);
         Ok(())

@@ -7,21 +7,20 @@
 //! responsive while it trains; whatever goes wrong there is an outcome, and old weights serve on.
 
 mod config;
+mod outcome;
 mod retention;
 mod update;
 
 use crate::clock::Clock;
 use crate::compute::ComputeMode;
-use crate::ports::{
-    self, Batch, EventLog, Examination, LearnError, LearnReport, SnapshotStore, Stream,
-};
+use crate::ports::{self, Batch, EventLog, LearnError, LearnReport, SnapshotStore, Stream};
 use crate::slot::Request;
 use crate::tail::{self, Change, Next, Share, Source, Task, Turn, backoff};
 use crate::telemetry;
 use crate::types::{PolicyRecord, PolicySnapshot, PolicyStamp, PolicyState, PolicyVersion};
 pub use config::Config;
+pub use outcome::{Observed, SwapFailure, UpdateOutcome};
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
-use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -31,73 +30,6 @@ use update::Trainer;
 /// Makes a learner; called at each start and after a panic, on the compute thread.
 pub type LearnerFactory =
     Arc<dyn Fn() -> Result<Box<dyn ports::Learner>, LearnError> + Send + Sync>;
-
-/// Why serving did not take new weights.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum SwapFailure {
-    /// The weights do not fit: they must not be published.
-    #[error("{0}")]
-    Refused(String),
-    /// Serving could not be asked; it follows the published record later.
-    #[error("{0}")]
-    Unavailable(String),
-}
-
-/// How an update ended.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "outcome", rename_all = "snake_case")]
-pub enum UpdateOutcome {
-    /// The candidate serves.
-    Promoted {
-        /// Its version.
-        version: PolicyVersion,
-        /// What training did.
-        report: LearnReport,
-        /// What the gate found.
-        examination: Examination,
-    },
-    /// The gate (or the reranker) refused the candidate.
-    Rejected {
-        /// Its version.
-        version: PolicyVersion,
-        /// Why.
-        reason: String,
-        /// What training did.
-        report: LearnReport,
-        /// What the gate found.
-        examination: Examination,
-    },
-    /// There was not enough to learn from.
-    TooLittle {
-        /// What lacked.
-        reason: String,
-    },
-    /// No candidate, or one that could not be published.
-    Failed {
-        /// Where: `sample`, `train`, `examine`, `publish`.
-        stage: String,
-        /// Why.
-        reason: String,
-    },
-    /// The learner panicked and was made anew.
-    Panicked {
-        /// What it said.
-        reason: String,
-    },
-}
-
-impl UpdateOutcome {
-    /// The word under which it is counted.
-    pub fn word(&self) -> &'static str {
-        match self {
-            Self::Promoted { .. } => "promoted",
-            Self::Rejected { .. } => "rejected",
-            Self::TooLittle { .. } => "too_little",
-            Self::Failed { .. } => "failed",
-            Self::Panicked { .. } => "panicked",
-        }
-    }
-}
 
 /// What the learner understands.
 pub enum Message {
@@ -152,32 +84,6 @@ pub struct Args {
     pub clock: Clock,
     /// Bounds.
     pub config: Config,
-}
-
-/// Counters since the last start.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct Observed {
-    /// Whether this process is the one that learns; the others stand by.
-    #[serde(default)]
-    pub is_leading: bool,
-    /// Whether the learner stands ready with its champion.
-    pub is_loaded: bool,
-    /// Whether an update runs.
-    pub is_updating: bool,
-    /// The start of the next update.
-    pub champion: PolicyVersion,
-    /// Updates over.
-    pub updates: u64,
-    /// Candidates that serve.
-    pub promoted: u64,
-    /// Candidates refused.
-    pub rejected: u64,
-    /// Updates without a candidate.
-    pub failed: u64,
-    /// Samples trained on.
-    pub trained_samples: u64,
-    /// How the last update ended.
-    pub last_outcome: Option<UpdateOutcome>,
 }
 
 /// Policy records read and left aside in one turn.

@@ -241,7 +241,10 @@ impl ServiceHandle {
         let deadline = Instant::now() + wait;
         let core = &self.0.core;
         let left = || deadline.saturating_duration_since(Instant::now());
-        let mut clean = self.stop("intake", left()).await;
+        let is_fed = core.config.roles.serve && core.config.intake.enabled;
+        // What it has in hand it answers, so that nobody else answers it again.
+        let mut clean = !is_fed || core.intake.call(intake::Message::Drain, deadline).await.is_ok();
+        clean &= self.stop("intake", left()).await;
         core.door.close();
         clean &= core.door.emptied(left()).await;
         let abandoned = core.door.observe().in_flight;
