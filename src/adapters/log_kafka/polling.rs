@@ -86,6 +86,10 @@ impl ConsumerContext for Context {
             Ok((change, count)) => reading.rebalanced(change, count),
             Err(error) => {
                 tracing::error!(%error, consumer = reading.name, "partitions cannot be changed");
+                // A rebalance that nobody answers would hold up the whole group.
+                if let Err(error) = consumer.unassign() {
+                    tracing::error!(%error, consumer = reading.name, "the rebalance hangs");
+                }
             }
         }
         reading.arrived.notify_one();

@@ -43,10 +43,16 @@ impl Drop for Broker {
     }
 }
 
-/// Address of the broker that tests share, each under a namespace of its own; `None` after saying
-/// why where it cannot be had.
+/// Address of the broker that tests share, each under a namespace of its own: the one named by
+/// `REGRADE_TEST_KAFKA_BOOTSTRAP` (that of `deploy/compose.yaml`, say), else one started here; `None`
+/// after saying why where it cannot be had. Tests that stop a broker start their own.
 pub(crate) fn kafka() -> Option<&'static str> {
+    static GIVEN: OnceLock<Option<String>> = OnceLock::new();
     static BROKER: OnceLock<Result<Broker, String>> = OnceLock::new();
+    let given = GIVEN.get_or_init(|| std::env::var("REGRADE_TEST_KAFKA_BOOTSTRAP").ok());
+    if let Some(bootstrap) = given.as_deref().filter(|address| !address.is_empty()) {
+        return Some(bootstrap);
+    }
     match BROKER.get_or_init(|| Broker::start("shared")) {
         Ok(broker) => Some(&broker.bootstrap),
         Err(reason) => {
