@@ -1,9 +1,17 @@
 //! A training system is one file here, read from paper to code. Recipes share functions, never loops.
 
+pub mod dynamic_rag;
 pub mod fit;
 pub mod gate;
+pub mod grpo;
 pub mod instance;
+pub mod lists;
+pub mod noise;
 pub mod offline;
 pub mod online;
 pub mod rollout;
+pub mod rrpo;
+#[cfg(test)]
+mod toy;
 pub mod train_reader;
+pub mod utilities;

@@ -1,0 +1,135 @@
+//! GRPO: the control for the other recipes. Selections of a question are compared with each other.
+//!
+//! Source: "DeepSeekMath" (arXiv 2402.03300) §4.1: `A_i = (r_i − mean(r)) / std(r)` over the group of
+//! a question, the same for every step of the selection; clipped ratio to the policy that drew it;
+//! KL to the reference beside it.
+//!
+//! | constant | value | source |
+//! |---|---|---|
+//! | group | 16 | the paper has 64 |
+//! | ε | 0.2 | PPO |
+//! | β | 0.04 | the paper |
+//!
+//! Changed, and why. KL is the exact one of the categorical and not the k3 estimate. A group without
+//! spread teaches nothing and is left out. Everything else (draws, batches, the clipped objective) is
+//! RRPO's, so that the two differ in their credit alone.
+
+use super::fit::{Fit, Point, RecipeError, batch, steps_per_pass};
+use super::instance::Instance;
+use super::lists::{PhaseReport, RecipeReport, Schedule, Tools, over_steps};
+use super::rollout::{Rollout, greedy_reward};
+use super::rrpo::{Credited, RrpoConfig, loss, rollouts};
+use super::utilities;
+use crate::algorithms::advantage;
+use crate::policy::head::Head;
+
+/// The settings of GRPO: those of RRPO, of which `form`, `ratio_to`, `gamma` and `lambda` have no
+/// effect. `limits` let the number of documents vary by default.
+pub fn defaults() -> RrpoConfig {
+    let limits = actors::types::SelectionLimits { k_min: 1, k_max: 10, token_budget: 4096 };
+    RrpoConfig { limits, trajectories: 16, kl_weight: 0.04, ..RrpoConfig::default() }
+}
+
+/// Trains a head; returns it with the report. The reference is the head after the warm-up.
+///
+/// # Errors
+/// A setting out of range, nothing to learn from, a loss that is no number, or a checkpoint of
+/// another run.
+pub fn train(
+    config: &RrpoConfig,
+    start: &Head,
+    instances: &[&Instance],
+    validation: &[&Instance],
+    tools: &mut Tools<'_>,
+) -> Result<(Head, RecipeReport), RecipeError> {
+    config.validate()?;
+    let mut report = RecipeReport { recipe: "grpo".to_owned(), phases: Vec::new(), trials: 0 };
+    let mut head = start.snapshot()?;
+    if config.utilities.epochs > 0 {
+        let how = (config.seed, &config.utilities);
+        let (warmed, phase) = utilities::warm_up(how, &head, instances, &mut report.trials, tools)?;
+        head = warmed;
+        report.phases.push(phase);
+    }
+    let reference = head.snapshot()?;
+    for round in 1..=config.rounds {
+        let drawn = rollouts(config, &head, instances, (round, &mut report.trials), tools)?;
+        let episodes = credited(instances, drawn);
+        if episodes.is_empty() {
+            let reason = "no question has selections whose rewards differ".to_owned();
+            return Err(RecipeError::Nothing { phase: name(round), reason });
+        }
+        let (next, phase) =
+            optimise(config, (&head, &reference), &episodes, (round, validation), tools)?;
+        head = next;
+        report.phases.push(phase);
+    }
+    Ok((head, report))
+}
+
+fn name(round: u64) -> String {
+    format!("group-{round}")
+}
+
+/// Every selection of a group has its reward, whitened within the group, on every step.
+fn credited<'a>(instances: &[&'a Instance], drawn: Vec<(usize, Rollout)>) -> Vec<Credited<'a>> {
+    let mut episodes = Vec::with_capacity(drawn.len());
+    for group in drawn.chunk_by(|a, b| a.0 == b.0) {
+        let mut credits: Vec<f64> = group.iter().map(|(_, r)| r.reward()).collect();
+        advantage::whiten(&mut credits);
+        for ((at, rollout), credit) in group.iter().zip(credits).filter(|(_, c)| *c != 0.0) {
+            let steps = rollout.step_log_probs.len();
+            let advantages = over_steps(&[credit], rollout.order.len(), steps);
+            episodes.push(Credited {
+                instance: instances[*at],
+                rollout: rollout.clone(),
+                advantages,
+            });
+        }
+    }
+    episodes
+}
+
+fn optimise(
+    config: &RrpoConfig,
+    (start, reference): (&Head, &Head),
+    episodes: &[Credited<'_>],
+    (round, validation): (u64, &[&Instance]),
+    tools: &mut Tools<'_>,
+) -> Result<(Head, PhaseReport), RecipeError> {
+    let phase = name(round);
+    let (head, variables) = start.trainable()?;
+    let (count, size) = (episodes.len(), config.optimise.batch_queries * config.trajectories);
+    let schedule = Schedule { batch_queries: size, ..config.optimise };
+    let mut fit = Fit::start(&phase, &variables, schedule.optimizer(count), tools.keep)?;
+    let mut curve = Vec::new();
+    let measure = |head: &Head, tools: &Tools<'_>| {
+        greedy_reward(head, validation, config.limits, tools.environment, tools.device)
+    };
+    if fit.steps_done() == 0
+        && let Some(reward) = measure(&head, tools)?
+    {
+        fit.consider(reward)?;
+    }
+    while fit.steps_done() < schedule.steps(count) {
+        let chosen = batch(config.seed, &phase, fit.steps_done(), (count, size));
+        let picked: Vec<&Credited<'_>> = chosen.iter().map(|&i| &episodes[i]).collect();
+        fit.step(&loss(config, (&head, reference), &picked, tools)?)?;
+        if fit.steps_done() % steps_per_pass(count, size) == 0 {
+            let reward = measure(&head, tools)?;
+            let point = Point { step: fit.steps_done(), loss: fit.mean_loss(), reward };
+            (tools.progress)(&phase, point);
+            curve.push(point);
+            if let Some(reward) = reward {
+                fit.consider(reward)?;
+            }
+        }
+    }
+    let steps = fit.steps_done();
+    let best = fit.finish()?;
+    let phase = PhaseReport { phase, steps, examples: count, curve, best };
+    Ok((head.snapshot()?, phase))
+}
+
+#[cfg(test)]
+mod tests;
