@@ -2,8 +2,8 @@
 //!
 //! Every contender answers the same questions from the same index with the same generator, so each
 //! difference is paired. Knows ports only; which adapters stand behind them is the caller's. A
-//! question that cannot be scored is never left out silently: it stops the evaluation, or, where the
-//! caller allows some, is scored for nobody and counted by contender and reason.
+//! question that cannot be scored is never left out silently: it stops the evaluation, or, where
+//! the caller allows some, is scored for nobody and counted by contender and reason.
 
 pub mod audit;
 pub mod contender;

@@ -157,8 +157,21 @@ mod tests {
             "a": [1, null, 0.5], "b": [{ "x": [[1, 2], [3]] }, {}], "c": {}, "d": [], "e": "[{,"
         });
         let text = String::from_utf8(to_json(&value).unwrap()).unwrap();
-        let expected = "{\n  \"a\": [1,null,0.5],\n  \"b\": [\n    {\n      \"x\": [[1,2],[3]]\n    \
-                        },\n    {}\n  ],\n  \"c\": {},\n  \"d\": [],\n  \"e\": \"[{,\"\n}\n";
+        let expected = [
+            "{",
+            "  \"a\": [1,null,0.5],",
+            "  \"b\": [",
+            "    {",
+            "      \"x\": [[1,2],[3]]",
+            "    },",
+            "    {}",
+            "  ],",
+            "  \"c\": {},",
+            "  \"d\": [],",
+            "  \"e\": \"[{,\"",
+            "}\n",
+        ];
+        let expected = expected.join("\n");
         assert_eq!(text, expected);
         assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), value);
     }

@@ -107,8 +107,11 @@ pub fn render(report: &Report, extras: &Extras) -> Result<String, PageError> {
         out.push_str(&plots::frontier(&overall, (metric, label)).map_err(drawing("quality"))?);
         out.push_str(&differences(report, (metric, label))?);
     }
-    out.push_str("<h2>How many documents</h2>\n<p>Documents put before the generator, as a share \
-                  of questions. Fixed cuts are left out: theirs is one bar.</p>\n<div class=\"grid\">\n");
+    out.push_str(
+        "<h2>How many documents</h2>\n<p>Documents put before the generator, as a share \
+         of questions. Fixed cuts are left out: theirs is one bar.</p>\n",
+    );
+    out.push_str("<div class=\"grid\">\n");
     for (at, row) in overall.iter().filter(|row| !super::report::is_fixed(&row.name)).enumerate() {
         out.push_str(&plots::histogram(row, at).map_err(drawing("k"))?);
     }

@@ -52,8 +52,9 @@ pub struct Report {
 }
 
 impl Report {
-    /// Averages and compares. The baseline is the contender `against`; without one, data set by data
-    /// set, the fixed cut `retrieval_k…` of the highest F1, and then the other cuts are not compared.
+    /// Averages and compares. The baseline is the contender `against`; without one, data set by
+    /// data set, the fixed cut `retrieval_k…` of the highest F1, and then the other cuts are not
+    /// compared.
     ///
     /// # Errors
     /// Scores that contradict themselves, or a baseline that is not there.

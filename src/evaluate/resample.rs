@@ -2,8 +2,8 @@
 //!
 //! Owns intervals, paired differences with their p-values, and Holm's correction. Knows numbers
 //! only. One replicate draws runs (seeds) of a contender with replacement and, once for everybody,
-//! questions with replacement within each stratum; a figure is the mean over strata of the mean over
-//! runs and questions. With one run and one stratum it is [`super::interval`]'s bootstrap.
+//! questions with replacement within each stratum; a figure is the mean over strata of the mean
+//! over runs and questions. With one run and one stratum it is [`super::interval`]'s bootstrap.
 
 use super::interval::central;
 use rand::rngs::StdRng;
@@ -101,8 +101,8 @@ pub struct Paired {
     /// 95% percentile interval.
     pub interval: (f64, f64),
     /// Two-sided p-value, in (0, 1]: how often the difference, were there none, would come out at
-    /// least as large. Of the replicates shifted to mean 0, the observed one counted in, as in Efron
-    /// and Tibshirani, An Introduction to the Bootstrap (1993), section 16.4.
+    /// least as large. Of the replicates shifted to mean 0, the observed one counted in, as in
+    /// Efron and Tibshirani, An Introduction to the Bootstrap (1993), section 16.4.
     pub p: f64,
 }
 

@@ -20,9 +20,9 @@ pub fn labels_of(question: &Question) -> Vec<String> {
 
 /// 1 if the label is right, else 0.
 ///
-/// The label of an answer is the answer itself, normalised as SQuAD does. Where the labels are known
-/// and the answer is none of them, it is the one of them that stands in it as words, if exactly one
-/// does (`The claim is refuted by …` names none, `It SUPPORTS the claim` names one).
+/// The label of an answer is the answer itself, normalised as SQuAD does. Where the labels are
+/// known and the answer is none of them, it is the one of them that stands in it as words, if
+/// exactly one does (`The claim is refuted by …` names none, `It SUPPORTS the claim` names one).
 pub fn label_accuracy(answer: &str, references: &[String], labels: &[String]) -> f64 {
     let answer = normalise(answer);
     let labels: Vec<String> = labels.iter().map(|label| normalise(label)).collect();

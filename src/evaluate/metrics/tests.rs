@@ -169,7 +169,8 @@ proptest! {
         if let Some(ndcg) = ndcg_at_10(&ranking, &grades) {
             prop_assert!((0.0..=1.0 + 1e-12).contains(&ndcg), "{ndcg}");
         }
-        if let (Some(hit), Some(recall)) = (hits(&ranking, &relevant), recalls(&ranking, &relevant)) {
+        let found = (hits(&ranking, &relevant), recalls(&ranking, &relevant));
+        if let (Some(hit), Some(recall)) = found {
             for at in 0..CUTS.len() {
                 prop_assert!(hit[at] >= recall[at] && recall[at] >= 0.0);
                 prop_assert!(at == 0 || (hit[at] >= hit[at - 1] && recall[at] >= recall[at - 1]));

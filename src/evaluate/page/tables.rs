@@ -112,7 +112,8 @@ pub(super) fn comparisons(report: &Report) -> String {
     let mut out = String::from(
         "<div class=\"wide\">\n<table>\n<caption>Contender less baseline; shares in points, tokens \
          and retrievals as they are</caption>\n<thead>\n<tr><th scope=\"col\">contender</th>\
-         <th scope=\"col\" class=\"text\">baseline</th><th scope=\"col\" class=\"text\">data set</th>\
+         <th scope=\"col\" class=\"text\">baseline</th>\
+         <th scope=\"col\" class=\"text\">data set</th>\
          <th scope=\"col\" class=\"text\">metric</th><th scope=\"col\">difference</th>\
          <th scope=\"col\">95%</th><th scope=\"col\">p</th><th scope=\"col\">p, Holm</th></tr>\n\
          </thead>\n<tbody>\n",
@@ -152,7 +153,8 @@ pub(super) fn left_out(report: &Report) -> String {
         return out;
     }
     out.push_str(
-        "<div class=\"wide\">\n<table>\n<caption>Questions that are not part of a figure</caption>\n\
+        "<div class=\"wide\">\n<table>\n\
+         <caption>Questions that are not part of a figure</caption>\n\
          <thead>\n<tr><th scope=\"col\">not part of</th><th scope=\"col\" class=\"text\">because \
          of</th><th scope=\"col\" class=\"text\">reason</th><th scope=\"col\">questions</th>\
          <th scope=\"col\" class=\"text\">the first</th></tr>\n</thead>\n<tbody>\n",

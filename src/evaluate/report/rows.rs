@@ -36,8 +36,8 @@ pub struct Latency {
     pub answer_p95: f64,
 }
 
-/// A contender's figures on one data set. Over data sets (`macro`) means are means of the data sets'
-/// means; spread, histogram and times are always those of all questions.
+/// A contender's figures on one data set. Over data sets (`macro`) means are means of the data
+/// sets' means; spread, histogram and times are always those of all questions.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PolicyRow {
     /// Contender.

@@ -14,7 +14,8 @@ pub fn table(report: &Report) -> String {
     // Writing to a String cannot fail.
     let _ = writeln!(
         out,
-        "{:<width$} {:<14} {:>5} {:>4}  {:>5} {:>14}  {:>5} {:>5}  {:>5} {:>5}  {:>5} {:>7} {:>5} {:>5}",
+        "{:<width$} {:<14} {:>5} {:>4}  {:>5} {:>14}  {:>5} {:>5}  {:>5} {:>5}  \
+         {:>5} {:>7} {:>5} {:>5}",
         "policy",
         "data set",
         "n",
