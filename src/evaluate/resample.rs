@@ -152,6 +152,7 @@ mod tests {
     use super::*;
     use crate::evaluate::interval::paired_bootstrap;
     use proptest::prelude::*;
+    use rand::Rng;
 
     fn one(values: &[f64]) -> Values {
         Values::new(vec![vec![values.to_vec()]])

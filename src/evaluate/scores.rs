@@ -57,29 +57,11 @@ pub struct LeftOut {
 pub enum ScoresError {
     /// The tables are not about the same questions.
     #[error(
-        "`{right}` is not about the questions of `{left}`: {only_left} of {left_total} are only in \
-         `{left}` (the first is `{example_left}`), {only_right} of {right_total} only in `{right}` \
-         (the first is `{example_right}`); take the common ones with --intersect, or evaluate both \
-         on the same files, split and limit"
+        "`{}` is not about the questions of `{}`: {}, {}; take the common ones with --intersect, \
+         or evaluate both on the same files, split and limit",
+        .0.1.name, .0.0.name, .0.0, .0.1
     )]
-    Differ {
-        /// Name of the first table.
-        left: String,
-        /// Name of the other.
-        right: String,
-        /// Questions of the first alone.
-        only_left: usize,
-        /// Questions of the first.
-        left_total: usize,
-        /// Questions of the other alone.
-        only_right: usize,
-        /// Questions of the other.
-        right_total: usize,
-        /// The first question of the first alone, or `-`.
-        example_left: String,
-        /// The first question of the other alone, or `-`.
-        example_right: String,
-    },
+    Differ(Box<(Own, Own)>),
     /// The tables have no question in common.
     #[error("`{left}` and `{right}` have no question in common")]
     Disjoint {
@@ -114,6 +96,29 @@ pub enum ScoresError {
         /// The names there are.
         known: String,
     },
+}
+
+/// The questions that one table has and the other has not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Own {
+    /// Name of the table.
+    pub name: String,
+    /// How many it alone has.
+    pub only: usize,
+    /// How many it has.
+    pub total: usize,
+    /// The first of those it alone has.
+    pub first: Option<String>,
+}
+
+impl std::fmt::Display for Own {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} of {} are only in `{}`", self.only, self.total, self.name)?;
+        match &self.first {
+            Some(id) => write!(f, " (the first is `{id}`)"),
+            None => Ok(()),
+        }
+    }
 }
 
 /// The columns of one run.
@@ -265,27 +270,22 @@ fn untimed_run(run: &Columns) -> BTreeMap<&str, &Column> {
 }
 
 fn same_questions(
-    (left_name, left): (&str, &ScoreTable),
-    (right_name, right): (&str, &ScoreTable),
+    left: (&str, &ScoreTable),
+    right: (&str, &ScoreTable),
 ) -> Result<(), ScoresError> {
-    let ids =
-        |table: &'_ ScoreTable| -> BTreeSet<String> { table.questions.iter().cloned().collect() };
-    let (of_left, of_right) = (ids(left), ids(right));
-    let (only_left, only_right) = (&of_left - &of_right, &of_right - &of_left);
-    if only_left.is_empty() && only_right.is_empty() {
+    let (own_left, own_right) = (own(left, right.1), own(right, left.1));
+    if own_left.only == 0 && own_right.only == 0 {
         return Ok(());
     }
-    let example = |ids: &BTreeSet<String>| ids.first().cloned().unwrap_or_else(|| "-".to_owned());
-    Err(ScoresError::Differ {
-        left: left_name.to_owned(),
-        right: right_name.to_owned(),
-        only_left: only_left.len(),
-        left_total: of_left.len(),
-        only_right: only_right.len(),
-        right_total: of_right.len(),
-        example_left: example(&only_left),
-        example_right: example(&only_right),
-    })
+    Err(ScoresError::Differ(Box::new((own_left, own_right))))
+}
+
+fn own((name, table): (&str, &ScoreTable), other: &ScoreTable) -> Own {
+    let theirs: BTreeSet<&String> = other.questions.iter().collect();
+    let mut only = table.questions.iter().filter(|id| !theirs.contains(id));
+    let first = only.next().cloned();
+    let count = only.count() + usize::from(first.is_some());
+    Own { name: name.to_owned(), only: count, total: table.questions.len(), first }
 }
 
 #[cfg(test)]
@@ -351,7 +351,8 @@ mod tests {
             table(&["b", "c", "d", "e"], &["y"], 0.2),
         ]);
         let error = join(&tables, false).unwrap_err().to_string();
-        for part in ["1 of 3 are only in `r0`", "`a`", "2 of 4 only in `r1`", "`d`", "--intersect"]
+        for part in
+            ["1 of 3 are only in `r0`", "`a`", "2 of 4 are only in `r1`", "`d`", "--intersect"]
         {
             assert!(error.contains(part), "{part}: {error}");
         }

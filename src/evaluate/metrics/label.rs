@@ -28,7 +28,7 @@ pub fn label_accuracy(answer: &str, references: &[String], labels: &[String]) ->
     let labels: Vec<String> = labels.iter().map(|label| normalise(label)).collect();
     let right: Vec<String> = references.iter().map(|reference| normalise(reference)).collect();
     let mut given = answer.as_str();
-    if !labels.iter().any(|label| *label == answer) {
+    if !labels.contains(&answer) {
         let padded = format!(" {answer} ");
         let stands = |label: &&String| !label.is_empty() && padded.contains(&format!(" {label} "));
         let mut named = labels.iter().filter(stands);

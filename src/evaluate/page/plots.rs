@@ -48,6 +48,12 @@ pub(super) fn frontier(
             canvas.draw(&Circle::new(*at, 5, shade.filled()))?;
             let name = short(&row.name);
             let place = labels.place(*at, &name);
+            if (place.1 - at.1).abs() > TEXT {
+                // The label had to go elsewhere: a thread leads to it.
+                let near = at.0.clamp(place.0, place.0 + width(&name));
+                let end = (near, place.1 - (place.1 - at.1).signum() * TEXT / 2);
+                canvas.draw(&PathElement::new([*at, end], RULE.mix(0.6)))?;
+            }
             canvas.draw(&Text::new(name, place, text(HPos::Left, VPos::Center)))?;
         }
         Ok(())

@@ -6,8 +6,8 @@ use super::escape;
 use plotters::coord::Shift;
 use plotters::drawing::DrawingAreaErrorKind;
 use plotters::prelude::{DrawingArea, IntoDrawingArea as _, RGBColor, SVGBackend, TextStyle};
+use plotters::style::IntoFont as _;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
-use plotters::style::{Color as _, IntoFont as _};
 
 /// What goes wrong in a plot.
 pub(super) type DrawError = DrawingAreaErrorKind<std::io::Error>;
@@ -40,7 +40,7 @@ pub(super) fn color(n: usize) -> RGBColor {
 /// Plain text, placed by these sides of it.
 pub(super) fn text<'a>(horizontal: HPos, vertical: VPos) -> TextStyle<'a> {
     let font = ("sans-serif", TEXT).into_font();
-    TextStyle::from(font.color(&RULE.mix(1.0))).pos(Pos::new(horizontal, vertical))
+    font.color(&RULE).pos(Pos::new(horizontal, vertical))
 }
 
 /// A name short enough to stand in a plot.
