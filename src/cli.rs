@@ -5,6 +5,7 @@
 
 pub mod audit;
 pub mod check;
+pub mod compare;
 pub mod demo;
 mod error;
 pub mod evaluate;
@@ -13,6 +14,7 @@ pub mod index;
 pub mod policy;
 pub mod progress;
 pub mod replay;
+mod report_file;
 pub mod serve;
 mod settings;
 pub mod train;
@@ -46,6 +48,8 @@ enum Command {
     TrainReader(train_reader::Args),
     /// Compare policies on questions, paired, with intervals.
     Evaluate(evaluate::Args),
+    /// Join reports over the same questions and compare their contenders with one baseline.
+    Compare(compare::Args),
     /// Score retrieval: hits, recall, nDCG and MRR of terms, vectors and their fusion.
     EvaluateRetrieval(evaluate_retrieval::Args),
     /// List, show, export and move policy versions.
@@ -69,6 +73,7 @@ pub async fn run(cli: Cli) -> Result<(), CliError> {
         Command::Train(args) => train::run(args).await,
         Command::TrainReader(args) => train_reader::run(args).await,
         Command::Evaluate(args) => evaluate::run(args).await,
+        Command::Compare(args) => compare::run(args).await,
         Command::EvaluateRetrieval(args) => evaluate_retrieval::run(args).await,
         Command::Policy(args) => policy::run(args).await,
         Command::Check(args) => check::run(args).await,
@@ -85,8 +90,7 @@ fn write_report(
     let failed = |e: std::io::Error| {
         CliError::failed(format!("cannot write the report to {}", path.display()), e)
     };
-    let mut text = serde_json::to_vec_pretty(report).map_err(|e| failed(e.into()))?;
-    text.push(b'\n');
+    let text = report_file::to_json(report).map_err(|e| failed(e.into()))?;
     std::fs::write(path, text).map_err(failed)
 }
 

@@ -9,7 +9,7 @@ mod latency;
 mod traffic;
 
 use crate::datasets::{self, Question, bucket};
-use crate::evaluate::{self, Contender, Report};
+use crate::evaluate::{self, Contender, Exam, Report};
 use crate::policy::fixed::FixedK;
 use crate::policy::serving::EncoderPolicy;
 use crate::wiring::Parts;
@@ -145,12 +145,12 @@ pub async fn run(
         top_n,
         limits,
     };
-    let scores = evaluate::score(&setting, &mut contenders, &held_out, &mut |done, total| {
+    let exam = Exam::of(&held_out);
+    let scores = evaluate::score(&setting, &mut contenders, &exam, &mut |done, total| {
         watch(DemoEvent::Evaluated { done, total });
     })
     .await?;
-    let names: Vec<String> = contenders.iter().map(|c| c.name.clone()).collect();
-    let mut report = Report::new(config.seed, &names, &scores, &held_out);
+    let mut report = Report::new(config.seed, scores, None)?;
     report.swaps = swaps;
     report.failed_requests = failed;
     report.extra.insert("latency_ms".to_owned(), serde_json::to_value(latency)?);

@@ -1,31 +1,33 @@
-//! Policies on held-out questions: the figures a claim rests on, with their intervals.
+//! Contenders on held-out questions: the figures a claim rests on, with their intervals.
 //!
-//! Every contender answers the same questions from the same candidates with the same generator, so
-//! each difference is paired. Knows ports only; which adapters stand behind them is the caller's.
+//! Every contender answers the same questions from the same index with the same generator, so each
+//! difference is paired. Knows ports only; which adapters stand behind them is the caller's. A
+//! question that cannot be scored is never left out silently: it stops the evaluation, or, where
+//! the caller allows some, is scored for nobody and counted by contender and reason.
 
 pub mod audit;
+pub mod contender;
 pub mod interval;
+pub mod metrics;
+pub mod page;
 mod report;
+pub mod resample;
 pub mod retrieval;
+pub mod scores;
 
-pub use report::{Comparison, PolicyRow, Report, table};
+pub use contender::{Asked, Attempt, AttemptError, Contender, Contestant};
+pub use metrics::{Scored, answer_scores};
+pub use report::{Comparison, Difference, Estimate, Latency, PolicyRow, Report, table};
+pub use scores::{ScoreTable, ScoresError};
 
-use crate::datasets::Question;
-use crate::text;
-use actors::ports::{DecideRequest, Generator, Policy, Search, SearchIndex};
-use actors::types::{Candidate, DecisionId, Exploration, Query, SelectionLimits};
-use rand::SeedableRng;
-use rand::rngs::StdRng;
+use crate::datasets::{Qrels, Question};
+use actors::ports::{Generator, Search, SearchIndex};
+use actors::types::SelectionLimits;
+use metrics::Key;
+use scores::LeftOut;
 
-/// One policy under a name.
-pub struct Contender {
-    /// Name in the report.
-    pub name: String,
-    /// Decides greedily.
-    pub policy: Box<dyn Policy>,
-}
-
-/// What all contenders share.
+/// What all contenders share: the tools of every attempt.
+#[derive(Clone, Copy)]
 pub struct Setting<'a> {
     /// Where candidates come from.
     pub index: &'a dyn SearchIndex,
@@ -37,134 +39,151 @@ pub struct Setting<'a> {
     pub limits: SelectionLimits,
 }
 
-/// What one contender got from one question.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Scored {
-    /// SQuAD token F1, best over the references.
-    pub f1: f64,
-    /// SQuAD exact match, best over the references.
-    pub em: f64,
-    /// Share of the known positives among the first five by score; `None` without positives.
-    pub recall_at_5: Option<f64>,
-    /// Documents chosen.
-    pub k: f64,
-    /// Context tokens put before the generator.
-    pub context_tokens: f64,
+/// What is asked, and what is known to be right.
+#[derive(Debug, Clone, Copy)]
+pub struct Exam<'a> {
+    /// The questions.
+    pub questions: &'a [Question],
+    /// Graded judgements by question id, where there are any.
+    pub qrels: Option<&'a Qrels>,
+    /// Grade from which a document counts as relevant for hits and recall, at least 1.
+    pub relevant_from: i32,
+    /// Most questions that may fail (a search, a contender) before the evaluation stops.
+    pub failures_max: usize,
+}
+
+impl<'a> Exam<'a> {
+    /// These questions, with what they say themselves; the first failure stops the evaluation.
+    pub fn of(questions: &'a [Question]) -> Self {
+        Self { questions, qrels: None, relevant_from: 1, failures_max: 0 }
+    }
 }
 
 /// Why an evaluation stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum EvaluateError {
-    /// A port failed; a question that cannot be scored is not left out silently.
+    /// More questions failed than may; a question that cannot be scored is not left out silently.
     #[error("cannot evaluate question `{question}` with policy `{policy}`: {reason}")]
     Question {
         /// The question.
         question: String,
-        /// The contender.
+        /// The contender, or `retrieval`.
         policy: String,
         /// Why.
         reason: String,
     },
 }
 
-/// Scores of every contender: `[contender][question]`.
+/// A contender, or `retrieval`, that failed on a question.
+struct Failure {
+    contender: String,
+    reason: &'static str,
+    told: String,
+}
+
+/// Asks every contender every question and scores what they did. Contenders of one name become the
+/// runs of one, in order.
+///
+/// Times are as measured here, where contenders share what is cached (readings of pairs): the first
+/// that reads a pair pays for it.
+///
+/// # Errors
+/// More failures than the exam allows; the first one beyond.
 pub async fn score(
     setting: &Setting<'_>,
     contenders: &mut [Contender],
-    questions: &[Question],
+    exam: &Exam<'_>,
     progress: &mut dyn FnMut(usize, usize),
-) -> Result<Vec<Vec<Scored>>, EvaluateError> {
+) -> Result<ScoreTable, EvaluateError> {
     let mut scores: Vec<Vec<Scored>> = contenders.iter().map(|_| Vec::new()).collect();
-    for (done, question) in questions.iter().enumerate() {
-        let failed = |policy: &str, reason: String| EvaluateError::Question {
-            question: question.id.clone(),
-            policy: policy.to_owned(),
-            reason,
-        };
-        let query = question.to_query();
-        let candidates = setting
-            .index
-            .search(&Search::of(&query, setting.top_n))
-            .await
-            .map_err(|e| failed("retrieval", e.to_string()))?;
-        for (contender, scores) in contenders.iter_mut().zip(&mut scores) {
-            let scored = one(setting, contender, question, &query, &candidates)
-                .await
-                .map_err(|reason| failed(&contender.name, reason))?;
-            scores.push(scored);
+    let (mut table, mut failed) = (ScoreTable::default(), 0);
+    for (done, question) in exam.questions.iter().enumerate() {
+        let key = Key::of(question, exam.qrels, exam.relevant_from);
+        match ask(setting, contenders, question).await {
+            Ok(attempts) => {
+                table.questions.push(question.id.clone());
+                table.datasets.push(question.dataset.clone());
+                for (scores, attempt) in scores.iter_mut().zip(&attempts) {
+                    scores.push(metrics::score(&key, attempt));
+                }
+                note_unknown(&mut table.left_out, question, &key);
+            }
+            Err(failures) => {
+                failed += 1;
+                for failure in failures {
+                    if failed > exam.failures_max {
+                        let (policy, reason) = (failure.contender, failure.told);
+                        let question = question.id.clone();
+                        return Err(EvaluateError::Question { question, policy, reason });
+                    }
+                    let first = format!("{}: {}", question.id, failure.told);
+                    let because = (failure.contender.as_str(), failure.reason);
+                    note(&mut table.left_out, "everything", because, first);
+                }
+            }
         }
-        progress(done + 1, questions.len());
+        progress(done + 1, exam.questions.len());
     }
-    Ok(scores)
+    for (contender, scores) in contenders.iter().zip(&scores) {
+        table.add(&contender.name, scores::columns(scores));
+    }
+    Ok(table)
 }
 
-async fn one(
+/// Every contender's attempt, or every failure.
+async fn ask(
     setting: &Setting<'_>,
-    contender: &mut Contender,
+    contenders: &mut [Contender],
     question: &Question,
-    query: &Query,
-    candidates: &[Candidate],
-) -> Result<Scored, String> {
-    let (mut order, mut ranking) = (Vec::new(), Vec::new());
-    if !candidates.is_empty() {
-        let request = DecideRequest {
-            id: DecisionId::from("evaluation"),
-            query: query.clone(),
-            candidates: candidates.to_vec(),
-            limits: setting.limits,
-            exploration: Exploration::Greedy,
-        };
-        // Greedy decisions draw nothing; the generator only has to exist.
-        let mut rng = StdRng::seed_from_u64(0);
-        let decision = contender
-            .policy
-            .decide(std::slice::from_ref(&request), &mut rng)
-            .pop()
-            .ok_or("the policy gave no decision")?
-            .map_err(|e| e.to_string())?;
-        ranking = (0..candidates.len()).collect();
-        let score = |i: &usize| decision.scores.get(*i).copied().unwrap_or(f32::NEG_INFINITY);
-        ranking.sort_by(|a, b| score(b).total_cmp(&score(a)));
-        order = decision.order;
+) -> Result<Vec<Attempt>, Vec<Failure>> {
+    let query = question.to_query();
+    let search = Search::of(&query, setting.top_n);
+    let candidates = setting.index.search(&search).await.map_err(|error| {
+        let told = error.to_string();
+        vec![Failure { contender: "retrieval".to_owned(), reason: "search", told }]
+    })?;
+    let asked = Asked { question, query: &query, candidates: &candidates };
+    let (mut attempts, mut failures) = (Vec::new(), Vec::new());
+    for contender in contenders {
+        match contender.policy.attempt(&asked, setting).await {
+            Ok(attempt) => attempts.push(attempt),
+            Err(error) => failures.push(Failure {
+                contender: contender.name.clone(),
+                reason: error.reason(),
+                told: error.to_string(),
+            }),
+        }
     }
-    let documents: Vec<_> = order
-        .iter()
-        .filter_map(|&j| candidates.get(j as usize))
-        .map(|c| c.document.clone())
-        .collect();
-    let answer = setting.generator.answer(query, &documents).await.map_err(|e| e.to_string())?;
-    let (f1, em) = answer_scores(&answer.text, &question.answers);
-    let first_five: Vec<_> = ranking.iter().take(5).map(|&i| &candidates[i].document.id).collect();
-    let found = question.positives.iter().filter(|p| first_five.contains(p)).count();
-    let recall_at_5 =
-        (!question.positives.is_empty()).then(|| found as f64 / question.positives.len() as f64);
-    Ok(Scored {
-        f1,
-        em,
-        recall_at_5,
-        k: documents.len() as f64,
-        context_tokens: f64::from(answer.usage.context_tokens),
-    })
+    if failures.is_empty() { Ok(attempts) } else { Err(failures) }
 }
 
-/// SQuAD F1 and exact match, each the best over the references. Without references the question is
-/// unanswerable: no answer is right (1, 1), any other wrong (0, 0).
-pub fn answer_scores(answer: &str, references: &[String]) -> (f64, f64) {
-    let answer = text::normalise(answer);
-    if references.is_empty() {
-        let right = f64::from(u8::from(answer.is_empty()));
-        return (right, right);
+/// Counts a question under what it is not part of, and why.
+fn note(left_out: &mut Vec<LeftOut>, of: &str, (contender, reason): (&str, &str), first: String) {
+    let is_known = |l: &&mut LeftOut| l.of == of && l.contender == contender && l.reason == reason;
+    match left_out.iter_mut().find(is_known) {
+        Some(known) => known.questions += 1,
+        None => left_out.push(LeftOut {
+            of: of.to_owned(),
+            contender: contender.to_owned(),
+            reason: reason.to_owned(),
+            questions: 1,
+            first,
+        }),
     }
-    let words: Vec<&str> = answer.split_whitespace().collect();
-    let mut best = (0.0f64, 0.0f64);
-    for reference in references {
-        let reference = text::normalise(reference);
-        let expected: Vec<&str> = reference.split_whitespace().collect();
-        best.0 = best.0.max(text::token_f1(&words, &expected));
-        best.1 = best.1.max(f64::from(u8::from(answer == reference)));
+}
+
+/// Counts what a question does not say.
+fn note_unknown(left_out: &mut Vec<LeftOut>, question: &Question, key: &Key) {
+    let unknown = [
+        (key.references.is_none(), "answers", "no answer is known"),
+        (key.relevant.is_empty(), "hits and recall", "no relevant document is known"),
+        (key.grades.values().all(|grade| *grade < 1), "ndcg_at_10", "no graded document is known"),
+    ];
+    for (is_unknown, of, reason) in unknown {
+        if is_unknown {
+            note(left_out, of, ("", reason), question.id.clone());
+        }
     }
-    // Two texts that normalise to nothing are equal and share no token.
-    (best.0.max(best.1), best.1)
 }
 
 #[cfg(test)]

@@ -16,8 +16,17 @@ pub fn paired_bootstrap(values: &[f64], resamples: usize, seed: u64) -> (f64, f6
     let mut means: Vec<f64> = (0..resamples)
         .map(|_| (0..n).map(|_| values[rng.random_range(0..n)]).sum::<f64>() / n as f64)
         .collect();
-    means.sort_unstable_by(f64::total_cmp);
-    let at = |share: f64| means[((share * resamples as f64) as usize).min(resamples - 1)];
+    central(&mut means)
+}
+
+/// The central 95% of some replicates, which it sorts; (0, 0) of none.
+pub(super) fn central(replicates: &mut [f64]) -> (f64, f64) {
+    let n = replicates.len();
+    if n == 0 {
+        return (0.0, 0.0);
+    }
+    replicates.sort_unstable_by(f64::total_cmp);
+    let at = |share: f64| replicates[((share * n as f64) as usize).min(n - 1)];
     (at(0.025), at(0.975))
 }
 

@@ -1,59 +1,29 @@
-//! The one report schema of `demo`, `evaluate` and `train`, and its table.
+//! The one report schema of `demo`, `evaluate`, `compare` and `train`.
+//!
+//! Owns what is averaged over what and who is compared with whom; [`rows`] and [`comparisons`] do
+//! it. Everything in a report follows from its scores.
 
-use super::Scored;
-use super::interval::paired_bootstrap;
-use crate::datasets::Question;
+mod comparisons;
+mod rows;
+mod text;
+
+pub use comparisons::{Comparison, Difference};
+pub use rows::{Estimate, Latency, PolicyRow};
+pub use text::table;
+
+use super::resample::Values;
+use super::scores::{ContenderScores, ScoreTable, ScoresError};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
-use std::fmt::Write as _;
 
-const RESAMPLES: usize = 2000;
-/// Name of the policy before any training; no learned one.
-pub(crate) const UNTRAINED: &str = "untrained";
-
-/// A policy's figures on one data set (`all` over every question).
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct PolicyRow {
-    /// Policy.
-    pub name: String,
-    /// Data set.
-    pub dataset: String,
-    /// Questions.
-    pub questions: usize,
-    /// Mean token F1 in [0, 1].
-    pub f1: f64,
-    /// 95% bootstrap interval over questions.
-    pub f1_interval: (f64, f64),
-    /// Mean exact match in [0, 1].
-    pub em: f64,
-    /// 95% bootstrap interval over questions.
-    pub em_interval: (f64, f64),
-    /// Mean share of known positives in the first five by score; `None` where none is known.
-    pub recall_at_5: Option<f64>,
-    /// Mean number of documents.
-    pub k_mean: f64,
-    /// Mean context tokens.
-    pub context_tokens_mean: f64,
-    /// Mean passages the reader reads to answer.
-    pub reader_calls_mean: f64,
-}
-
-/// A policy against the best fixed k on the same questions.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Comparison {
-    /// Policy.
-    pub name: String,
-    /// Data set.
-    pub dataset: String,
-    /// The fixed-k policy with the highest F1 there.
-    pub against: String,
-    /// Difference of mean F1.
-    pub f1: f64,
-    /// 95% paired bootstrap interval.
-    pub f1_interval: (f64, f64),
-    /// Context tokens of the policy over those of the baseline.
-    pub context_tokens_ratio: f64,
-}
+/// Replicates of every bootstrap: p-values are no finer than 1 / 2,001.
+pub(super) const RESAMPLES: usize = 2_000;
+/// What the names of fixed cuts of the retrieval order begin with.
+const FIXED: &str = "retrieval_k";
+/// Name of a row whose figures are means over data sets, each counting the same.
+pub(super) const MACRO: &str = "macro";
+/// Name of a row over every question.
+pub(super) const ALL: &str = "all";
 
 /// The report.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -62,175 +32,129 @@ pub struct Report {
     pub questions: usize,
     /// Seed of the run.
     pub seed: u64,
-    /// One row a policy and data set.
+    /// One row a contender and data set; with several data sets also over `all` questions and
+    /// over data sets (`macro`).
     pub policies: Vec<PolicyRow>,
-    /// Learned policies against the best fixed k.
+    /// Contenders against the baseline, data set by data set.
     pub comparisons: Vec<Comparison>,
     /// Weight swaps while serving; 0 outside a service.
+    #[serde(default)]
     pub swaps: u64,
     /// Requests that got no answer.
+    #[serde(default)]
     pub failed_requests: u64,
+    /// Every figure of every question, what was left out and why: what `regrade compare` reads.
+    #[serde(default)]
+    pub scores: ScoreTable,
     /// Further keys of the command that wrote it.
     #[serde(flatten)]
     pub extra: serde_json::Map<String, serde_json::Value>,
 }
 
 impl Report {
-    /// Averages scores (`[contender][question]`) by data set and overall. Policies whose name starts
-    /// with `retrieval_k` are the baselines of the comparisons.
-    pub fn new(
-        seed: u64,
-        names: &[String],
-        scores: &[Vec<Scored>],
-        questions: &[Question],
-    ) -> Self {
-        let mut datasets: Vec<Option<&str>> = vec![None];
-        let named: BTreeSet<&str> = questions.iter().map(|q| q.dataset.as_str()).collect();
-        if named.len() > 1 {
-            datasets.extend(named.iter().map(|d| Some(*d)));
+    /// Averages and compares. The baseline is the contender `against`; without one, data set by
+    /// data set, the fixed cut `retrieval_k…` of the highest F1, and then the other cuts are not
+    /// compared.
+    ///
+    /// # Errors
+    /// Scores that contradict themselves, or a baseline that is not there.
+    pub fn new(seed: u64, scores: ScoreTable, against: Option<&str>) -> Result<Self, ScoresError> {
+        scores.check("the evaluation")?;
+        if let Some(name) = against.filter(|name| !scores.names().contains(name)) {
+            let known = scores.names().join(", ");
+            return Err(ScoresError::Unknown { name: name.to_owned(), known });
         }
         let (mut policies, mut comparisons) = (Vec::new(), Vec::new());
-        for dataset in datasets {
-            let member: Vec<usize> = (0..questions.len())
-                .filter(|&i| dataset.is_none_or(|d| questions[i].dataset == d))
-                .collect();
-            let label = dataset.unwrap_or(match named.first() {
-                Some(only) if named.len() == 1 => only,
-                _ => "all",
-            });
-            let rows: Vec<PolicyRow> = names
-                .iter()
-                .zip(scores)
-                .map(|(name, scores)| row(name, label, scores, &member))
-                .collect();
-            comparisons.extend(compare(&rows, scores, &member));
+        for part in parts(&scores) {
+            let rows: Vec<PolicyRow> =
+                scores.contenders.iter().map(|contender| rows::row(contender, &part)).collect();
+            comparisons.extend(comparisons::compare(&rows, &scores, &part, against));
             policies.extend(rows);
         }
-        let questions = questions.len();
         let extra = serde_json::Map::new();
-        Self { questions, seed, policies, comparisons, swaps: 0, failed_requests: 0, extra }
+        let questions = scores.questions.len();
+        let (swaps, failed_requests) = (0, 0);
+        Ok(Self { questions, seed, policies, comparisons, swaps, failed_requests, scores, extra })
+    }
+
+    /// The label of the rows that speak for the whole: `all`, or the only data set's name.
+    pub fn overall(&self) -> &str {
+        self.policies.first().map_or(ALL, |row| row.dataset.as_str())
+    }
+
+    /// The rows of one data set, or of `all` or `macro`.
+    pub fn rows_of(&self, dataset: &str) -> impl Iterator<Item = &PolicyRow> {
+        self.policies.iter().filter(move |row| row.dataset == dataset)
     }
 }
 
-fn is_baseline(name: &str) -> bool {
-    name.starts_with("retrieval_k")
+/// Whether a contender is a cut of the retrieval order at a fixed k.
+pub(super) fn is_fixed(name: &str) -> bool {
+    name.starts_with(FIXED)
 }
 
-fn row(name: &str, dataset: &str, scores: &[Scored], member: &[usize]) -> PolicyRow {
-    let values =
-        |of: fn(&Scored) -> f64| member.iter().map(|&i| of(&scores[i])).collect::<Vec<_>>();
-    let (f1, em) = (values(|s| s.f1), values(|s| s.em));
-    let recall: Vec<f64> = member.iter().filter_map(|&i| scores[i].recall_at_5).collect();
-    let k_mean = mean(&values(|s| s.k));
-    PolicyRow {
-        name: name.to_owned(),
-        dataset: dataset.to_owned(),
-        questions: member.len(),
-        f1: mean(&f1),
-        f1_interval: paired_bootstrap(&f1, RESAMPLES, 0),
-        em: mean(&em),
-        em_interval: paired_bootstrap(&em, RESAMPLES, 0),
-        recall_at_5: (!recall.is_empty()).then(|| mean(&recall)),
-        k_mean,
-        context_tokens_mean: mean(&values(|s| s.context_tokens)),
-        reader_calls_mean: k_mean,
+/// What a row is about: a label, and the questions by stratum. A figure is the mean over strata.
+pub(super) struct Part {
+    pub(super) label: String,
+    pub(super) strata: Vec<Vec<usize>>,
+}
+
+impl Part {
+    /// Every question once.
+    fn questions(&self) -> impl Iterator<Item = usize> + '_ {
+        self.strata.iter().flatten().copied()
+    }
+
+    /// The values of a metric in every run, on the questions where it is known for all of
+    /// `contenders`; one each. Empty where it is known of none.
+    fn values(&self, metric: &str, contenders: &[&ContenderScores]) -> Vec<Values> {
+        let runs = || contenders.iter().flat_map(|contender| &contender.runs);
+        let is_known = |&&at: &&usize| {
+            runs().all(|run| run.get(metric).is_some_and(|column| column[at].is_some()))
+        };
+        let known: Vec<Vec<usize>> = self
+            .strata
+            .iter()
+            .map(|stratum| stratum.iter().filter(is_known).copied().collect())
+            .collect();
+        let of = |contender: &&ContenderScores| {
+            let pick = |column: Option<&Vec<Option<f64>>>, stratum: &Vec<usize>| {
+                stratum.iter().filter_map(|&at| column?[at]).collect()
+            };
+            let run = |run: &super::scores::Columns| {
+                known.iter().map(|stratum| pick(run.get(metric), stratum)).collect()
+            };
+            Values::new(contender.runs.iter().map(run).collect())
+        };
+        contenders.iter().map(of).collect()
     }
 }
 
-fn compare(rows: &[PolicyRow], scores: &[Vec<Scored>], member: &[usize]) -> Vec<Comparison> {
-    let baselines = (0..rows.len()).filter(|&i| is_baseline(&rows[i].name));
-    let Some(best) = baselines.max_by(|&a, &b| rows[a].f1.total_cmp(&rows[b].f1)) else {
-        return Vec::new();
+fn parts(scores: &ScoreTable) -> Vec<Part> {
+    let named: BTreeSet<&str> = scores.datasets.iter().map(String::as_str).collect();
+    let all: Vec<usize> = (0..scores.questions.len()).collect();
+    let of = |name: &str| -> Vec<usize> {
+        all.iter().copied().filter(|&at| scores.datasets[at] == name).collect()
     };
-    let against = |i: usize| {
-        let pairs = member.iter().map(|&q| scores[i][q].f1 - scores[best][q].f1);
-        let differences: Vec<f64> = pairs.collect();
-        Comparison {
-            name: rows[i].name.clone(),
-            dataset: rows[i].dataset.clone(),
-            against: rows[best].name.clone(),
-            f1: mean(&differences),
-            f1_interval: paired_bootstrap(&differences, RESAMPLES, 0),
-            context_tokens_ratio: rows[i].context_tokens_mean
-                / rows[best].context_tokens_mean.max(1e-9),
+    match named.first() {
+        Some(only) if named.len() == 1 && !only.is_empty() => {
+            vec![Part { label: (*only).to_owned(), strata: vec![all] }]
         }
-    };
-    let mut comparisons: Vec<Comparison> =
-        (0..rows.len()).filter(|&i| !is_baseline(&rows[i].name)).map(against).collect();
-    let learned: Vec<usize> = (0..rows.len())
-        .filter(|&i| !is_baseline(&rows[i].name) && rows[i].name != UNTRAINED)
-        .collect();
-    if learned.len() > 1 {
-        comparisons.push(pooled(rows, scores, member, (&learned, best)));
-    }
-    comparisons
-}
-
-/// All learned policies as one: per question the mean over policies (seeds), so that the interval is
-/// over questions and a lucky seed counts for no more than the others.
-fn pooled(
-    rows: &[PolicyRow],
-    scores: &[Vec<Scored>],
-    member: &[usize],
-    (learned, best): (&[usize], usize),
-) -> Comparison {
-    let n = learned.len() as f64;
-    let of = |q: usize| learned.iter().map(|&i| scores[i][q].f1).sum::<f64>() / n;
-    let differences: Vec<f64> = member.iter().map(|&q| of(q) - scores[best][q].f1).collect();
-    let tokens = learned.iter().map(|&i| rows[i].context_tokens_mean).sum::<f64>() / n;
-    Comparison {
-        name: format!("mean of {} learned", learned.len()),
-        dataset: rows[best].dataset.clone(),
-        against: rows[best].name.clone(),
-        f1: mean(&differences),
-        f1_interval: paired_bootstrap(&differences, RESAMPLES, 0),
-        context_tokens_ratio: tokens / rows[best].context_tokens_mean.max(1e-9),
+        _ if named.len() < 2 => vec![Part { label: ALL.to_owned(), strata: vec![all] }],
+        _ => {
+            let strata = named.iter().map(|name| of(name)).collect();
+            let whole = [
+                Part { label: ALL.to_owned(), strata: vec![all.clone()] },
+                Part { label: MACRO.to_owned(), strata },
+            ];
+            let each = named.iter().map(|name| {
+                let label = if name.is_empty() { "unnamed" } else { name };
+                Part { label: label.to_owned(), strata: vec![of(name)] }
+            });
+            whole.into_iter().chain(each).collect()
+        }
     }
 }
 
-fn mean(values: &[f64]) -> f64 {
-    values.iter().sum::<f64>() / values.len().max(1) as f64
-}
-
-/// The report as a table for people; percentages.
-pub fn table(report: &Report) -> String {
-    let mut out = String::new();
-    // Writing to a String cannot fail.
-    let _ = writeln!(
-        out,
-        "{:<18} {:<14} {:>5}  {:>5} {:>14}  {:>5}  {:>5}  {:>8}  {:>6}",
-        "policy", "data set", "n", "F1", "95%", "EM", "k", "tokens", "R@5"
-    );
-    for row in &report.policies {
-        let interval =
-            format!("[{:.1}, {:.1}]", 100.0 * row.f1_interval.0, 100.0 * row.f1_interval.1);
-        let recall = row.recall_at_5.map_or("-".to_owned(), |r| format!("{:.1}", 100.0 * r));
-        let _ = writeln!(
-            out,
-            "{:<18} {:<14} {:>5}  {:>5.1} {:>14}  {:>5.1}  {:>5.2}  {:>8.1}  {:>6}",
-            row.name,
-            row.dataset,
-            row.questions,
-            100.0 * row.f1,
-            interval,
-            100.0 * row.em,
-            row.k_mean,
-            row.context_tokens_mean,
-            recall
-        );
-    }
-    for c in &report.comparisons {
-        let _ = writeln!(
-            out,
-            "{} against {} on {}: F1 {:+.1} [{:+.1}, {:+.1}], context tokens x{:.2}",
-            c.name,
-            c.against,
-            c.dataset,
-            100.0 * c.f1,
-            100.0 * c.f1_interval.0,
-            100.0 * c.f1_interval.1,
-            c.context_tokens_ratio
-        );
-    }
-    out
-}
+#[cfg(test)]
+mod tests;

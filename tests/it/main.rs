@@ -4,6 +4,7 @@
 mod configs;
 mod contracts;
 mod deploy;
+mod evaluate;
 mod gateway;
 mod ingest;
 mod kafka;
