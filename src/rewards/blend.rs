@@ -1,8 +1,8 @@
 //! The weighted sum of the scorers.
 
 use super::{
-    context_cost, document_cost, exact_match, is_unanswerable, length, retrieval_cost, rouge_l,
-    token_f1,
+    HashedNgrams, TokenVectors, context_cost, document_cost, exact_match, is_unanswerable, length,
+    retrieval_cost, rouge_l, similarity, token_f1,
 };
 use actors::types::{Answer, Gate, Query, Reward, RewardPart, Votes};
 use serde::{Deserialize, Serialize};
@@ -19,6 +19,8 @@ pub struct Blend {
     pub token_f1: f64,
     /// Weight of [`rouge_l`].
     pub rouge_l: f64,
+    /// Weight of [`similarity`], over [`HashedNgrams`] where no other vectors are given.
+    pub similarity: f64,
     /// Weight of a judging model's verdict, where one is asked.
     pub judge: f64,
     /// Weight of [`length`].
@@ -37,6 +39,7 @@ impl Default for Blend {
             exact_match: 0.0,
             token_f1: 1.0,
             rouge_l: 0.0,
+            similarity: 0.0,
             judge: 0.0,
             length: 0.0,
             context_cost: 0.0,
@@ -60,7 +63,10 @@ pub enum BlendError {
         expected: &'static str,
     },
     /// Nothing tells a right answer from a wrong one.
-    #[error("no weight on correctness: give exact_match, token_f1 or rouge_l a weight above 0")]
+    #[error(
+        "no weight on correctness: give exact_match, token_f1, rouge_l or similarity a weight above \
+         0"
+    )]
     NoCorrectness,
 }
 
@@ -78,12 +84,42 @@ pub struct Subject<'a> {
 }
 
 impl Blend {
+    /// The reward of DynamicRAG: EM, similarity, ROUGE-L, length and a judge's verdict, 0.2 each.
+    /// Where no judge is asked, [`Blend::without_judge`] gives its fifth to the three terms that
+    /// compare with references.
+    ///
+    /// Source: DynamicRAG (arXiv 2505.07233) eq. 7 and appendix D.1. Its released code compares by
+    /// substrings, gives every trajectory of a question the same length term and cannot run with
+    /// the judge; this is the formula of the paper, with the length of the answer.
+    pub fn dynamic_rag() -> Self {
+        let fifth = 0.2;
+        Self {
+            exact_match: fifth,
+            token_f1: 0.0,
+            rouge_l: fifth,
+            similarity: fifth,
+            judge: fifth,
+            length: fifth,
+            ..Self::default()
+        }
+    }
+
+    /// The reward of SmartRAG: EM + F1 − `cost` for having retrieved.
+    ///
+    /// cost: ≥ 0; the released settings have 0.2. Source: SmartRAG (arXiv 2410.18141), reward of
+    /// the released code. Its penalty of an ill-formed output has no counterpart: a decision here
+    /// is well-formed by construction.
+    pub fn smart_rag(cost: f64) -> Self {
+        Self { exact_match: 1.0, token_f1: 1.0, retrieval_cost: -cost, ..Self::default() }
+    }
+
     /// Whether the weights make sense.
     pub fn check(&self) -> Result<(), BlendError> {
         let quality = [
             ("exact_match", self.exact_match),
             ("token_f1", self.token_f1),
             ("rouge_l", self.rouge_l),
+            ("similarity", self.similarity),
             ("judge", self.judge),
             ("length", self.length),
         ];
@@ -110,11 +146,21 @@ impl Blend {
     /// The reward of an answer with known references. `None` where nothing is known to compare
     /// with: no references, and the query is not marked as having no answer.
     pub fn score(&self, subject: Subject<'_>, references: &[String]) -> Option<Reward> {
+        self.score_with(subject, references, &HashedNgrams::default())
+    }
+
+    /// The same with other vectors for the term `similarity`.
+    pub fn score_with(
+        &self,
+        subject: Subject<'_>,
+        references: &[String],
+        vectors: &dyn TokenVectors,
+    ) -> Option<Reward> {
         if references.is_empty() && !is_unanswerable(subject.query) {
             return None;
         }
         let mut parts = Vec::new();
-        self.push_compared(&mut parts, subject, references);
+        self.push_compared(&mut parts, subject, references, vectors);
         self.push_rest(&mut parts, subject);
         Reward::from_parts(parts)
     }
@@ -137,7 +183,8 @@ impl Blend {
         if references.is_empty() && !is_unanswerable(subject.query) {
             weight += self.correctness();
         } else {
-            self.push_compared(&mut parts, subject, references);
+            let vectors = HashedNgrams::default();
+            self.push_compared(&mut parts, subject, references, &vectors);
         }
         let name = "judge".to_owned();
         parts.push(RewardPart { name, value, weight, votes: Some(votes) });
@@ -169,6 +216,7 @@ impl Blend {
             exact_match: self.exact_match * share,
             token_f1: self.token_f1 * share,
             rouge_l: self.rouge_l * share,
+            similarity: self.similarity * share,
             judge: 0.0,
             ..self
         }
@@ -179,15 +227,17 @@ impl Blend {
         parts: &mut Vec<RewardPart>,
         subject: Subject<'_>,
         references: &[String],
+        vectors: &dyn TokenVectors,
     ) {
         let text = &subject.answer.text;
         push(parts, "exact_match", self.exact_match, || exact_match(text, references));
         push(parts, "token_f1", self.token_f1, || token_f1(text, references));
         push(parts, "rouge_l", self.rouge_l, || rouge_l(text, references));
+        push(parts, "similarity", self.similarity, || similarity(text, references, vectors));
     }
 
     fn correctness(&self) -> f64 {
-        self.exact_match + self.token_f1 + self.rouge_l
+        self.exact_match + self.token_f1 + self.rouge_l + self.similarity
     }
 
     fn push_rest(&self, parts: &mut Vec<RewardPart>, subject: Subject<'_>) {
@@ -232,6 +282,7 @@ mod tests {
             exact_match: 0.5,
             token_f1: 1.0,
             rouge_l: 0.25,
+            similarity: 0.0,
             judge: 7.0,
             length: 0.1,
             context_cost: -0.2,
@@ -293,6 +344,63 @@ mod tests {
         let without = blend.without_judge();
         assert!((without.token_f1 - 1.5).abs() < 1e-12 && without.judge == 0.0, "{without:?}");
         assert_eq!(Blend::default().without_judge(), Blend::default());
+    }
+
+    /// Only the named term of DynamicRAG's reward, with weight 1.
+    fn alone(term: &str) -> Blend {
+        let zero = Blend { token_f1: 0.0, ..Blend::default() };
+        match term {
+            "exact_match" => Blend { exact_match: 1.0, ..zero },
+            "similarity" => Blend { similarity: 1.0, ..zero },
+            "rouge_l" => Blend { rouge_l: 1.0, ..zero },
+            "length" => Blend { length: 1.0, ..zero },
+            _ => Blend { judge: 1.0, ..zero },
+        }
+    }
+
+    #[test]
+    fn each_term_of_the_dynamic_rag_reward_stands_alone_and_their_mean_is_the_reward() {
+        let query = Query { references: vec!["New York".to_owned()], ..Query::default() };
+        let answer = answer("New York City");
+        let subject = Subject { query: &query, answer: &answer, gate: Gate::Retrieve, documents: 3 };
+        let votes = Votes { count: 1, spread: 0.0 };
+        let of = |blend: &Blend| {
+            blend.score_judged(subject, &query.references, (0.6, votes)).unwrap()
+        };
+        // Two of three words match: P about 2/3 (a little more by chance), R 1.
+        let by_hand = [("exact_match", 0.0), ("rouge_l", 0.8), ("length", 0.25), ("judge", 0.6)];
+        for (term, expected) in by_hand {
+            let reward = of(&alone(term));
+            assert_eq!(reward.part(term), Some(expected), "{reward:?}");
+            assert!((reward.total - expected).abs() < 1e-12, "{reward:?}");
+        }
+        let similarity = of(&alone("similarity")).total;
+        assert!((0.8..0.87).contains(&similarity), "{similarity}");
+        let expected = 0.2 * (0.0 + 0.8 + 0.25 + 0.6 + similarity);
+        let blend = Blend::dynamic_rag();
+        blend.check().unwrap();
+        assert!((of(&blend).total - expected).abs() < 1e-12, "{:?}", of(&blend));
+        // Without a judge its fifth goes to the three that compare; full marks stay what they were.
+        let rest = blend.without_judge();
+        for weight in [rest.exact_match, rest.similarity, rest.rouge_l] {
+            assert!((weight - 0.8 / 3.0).abs() < 1e-12, "{rest:?}");
+        }
+        assert!((rest.length - 0.2).abs() < 1e-12 && rest.judge == 0.0);
+    }
+
+    #[test]
+    fn smart_rag_pays_exact_match_and_f1_and_takes_the_cost_of_retrieving() {
+        let query = Query { references: vec!["New York".to_owned()], ..Query::default() };
+        let blend = Blend::smart_rag(0.2);
+        blend.check().unwrap();
+        let total = |text: &str, gate| {
+            let answer = answer(text);
+            let subject = Subject { query: &query, answer: &answer, gate, documents: 3 };
+            blend.score(subject, &query.references).unwrap().total
+        };
+        assert!((total("New York", Gate::Direct) - 2.0).abs() < 1e-12);
+        assert!((total("New York", Gate::Retrieve) - 1.8).abs() < 1e-12);
+        assert!((total("New York City", Gate::Retrieve) - 0.6).abs() < 1e-12);
     }
 
     #[test]
