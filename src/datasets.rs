@@ -23,6 +23,7 @@ mod squad;
 mod trec;
 
 pub use error::{DatasetError, Place};
+pub use labels::VERDICTS;
 pub use select::{Half, Selection, Split, select};
 pub use split::{bucket, reader_half};
 pub use trec::{Qrels, Run, load_qrels, load_run};

@@ -2,6 +2,7 @@
 
 pub mod fit;
 pub mod gate;
+pub mod generator;
 pub mod instance;
 pub mod offline;
 pub mod online;

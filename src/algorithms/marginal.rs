@@ -49,7 +49,7 @@ mod tests {
     use candle_core::{Device, Var};
 
     fn t<const N: usize>(rows: &[[f32; N]]) -> Tensor {
-        Tensor::new(rows, &Device::Cpu).unwrap()
+        Tensor::from_vec(rows.concat(), (rows.len(), N), &Device::Cpu).unwrap()
     }
 
     fn of<const N: usize>(logits: [f32; N], weights: [f32; N], present: [f32; N]) -> f32 {
@@ -66,7 +66,9 @@ mod tests {
         // Nearly right counts by its weight: (2 + 0.5 · 3) of 10.
         assert!((of(logits, [0.0, 1.0, 0.5, 0.0], [1.0; 4]) - ln(0.35)).abs() < 1e-6);
         // Padding is not there: 2 of 6.
-        assert!((of(logits, [0.0, 1.0, 0.0, 0.0], [1.0, 1.0, 1.0, 0.0]) - ln(1.0 / 3.0)).abs() < 1e-6);
+        assert!(
+            (of(logits, [0.0, 1.0, 0.0, 0.0], [1.0, 1.0, 1.0, 0.0]) - ln(1.0 / 3.0)).abs() < 1e-6
+        );
         // Everything right: certain. Two passages of mass 1.5 are one of mass 3.
         assert!(of(logits, [1.0; 4], [1.0; 4]).abs() < 1e-6);
         let split = of([0.0, ln(1.5), ln(1.5)], [0.0, 1.0, 1.0], [1.0; 3]);

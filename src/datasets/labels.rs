@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// Labels of fact verification as the files spell them: those of FEVER, and that of claims with
 /// evidence on both sides (Climate-FEVER).
-const VERDICTS: [&str; 4] = ["SUPPORTS", "REFUTES", "NOT_ENOUGH_INFO", "DISPUTED"];
+pub const VERDICTS: [&str; 4] = ["SUPPORTS", "REFUTES", "NOT_ENOUGH_INFO", "DISPUTED"];
 /// What every set of verdicts holds, however few questions were loaded.
 const LEAST: [&str; 2] = ["SUPPORTS", "REFUTES"];
 

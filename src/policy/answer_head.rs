@@ -86,7 +86,8 @@ impl AnswerHead {
     /// A head of its own before any training: the score of a span is its margin over "no answer",
     /// so the best span of one passage is that of the plain rule; agreement adds to it.
     ///
-    /// embedding: width of the reader's states; labels: what a verdict chooses from, each once.
+    /// embedding: width of the reader's states; labels: what a verdict chooses from, each once, at
+    /// least one.
     pub fn untrained(
         embedding: usize,
         labels: &[String],
@@ -110,6 +111,9 @@ impl AnswerHead {
     /// Its own linear weights start as the margin less what `head` weighs the scalar features with,
     /// so that the policy's prior, which orders passages and not answers, is not in the scores.
     pub fn on(head: Head, labels: &[String], seed: u64, device: &Device) -> Result<Self> {
+        if labels.is_empty() {
+            candle_core::bail!("an answer head needs a label to choose from, and none was given");
+        }
         let hidden = head.config().hidden;
         let mut skip = vec![0f32; head.config().scalars];
         if let Some(weight) = head.tensors().get("skip.weight") {

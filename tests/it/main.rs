@@ -5,6 +5,7 @@ mod configs;
 mod contracts;
 mod deploy;
 mod gateway;
+mod generator;
 mod ingest;
 mod kafka;
 mod llm;

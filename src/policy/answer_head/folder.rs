@@ -30,8 +30,10 @@ struct Manifest {
 #[derive(Debug, thiserror::Error)]
 pub enum AnswerFolderError {
     /// A file cannot be read or written.
-    #[error("cannot {action} {path}: {source}; an answer head is a folder that \
-             `regrade train-generator` wrote")]
+    #[error(
+        "cannot {action} {path}: {source}; an answer head is a folder that \
+             `regrade train-generator` wrote"
+    )]
     Io {
         /// `read` or `write`.
         action: &'static str,
@@ -148,5 +150,10 @@ pub fn read(
     let policy = policy_folder::read(folder)?;
     let weights = serving::from_bytes(&policy.weights, device)
         .map_err(|error| wrong(WeightsError(error.to_string())))?;
+    if weights.trunk.is_some() {
+        let reason =
+            "its policy has a trunk of its own, and a generator reads with the model folder";
+        return Err(wrong(WeightsError(reason.to_owned())));
+    }
     from_bytes(&bytes, Some((&weights.head, &policy.digest)), device).map_err(wrong)
 }

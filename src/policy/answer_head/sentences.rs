@@ -98,8 +98,8 @@ mod tests {
     fn texts_are_cut_at_the_ends_of_sentences() {
         let text = "He said \"no.\" Then approx. five left! Why?\nA list: 3.5 m. U.S. troops";
         let expected =
-            ["He said \"no.\"", "Then approx. five left!", "Why?", "A list: 3.5 m.", "U.S.", "troops"];
-        assert_eq!(sentences(text)[..5], expected[..5]);
+            ["He said \"no.\"", "Then approx. five left!", "Why?", "A list: 3.5 m.", "U.S. troops"];
+        assert_eq!(sentences(text), expected);
         assert!(sentences("").is_empty());
         assert_eq!(sentences(" one "), ["one"]);
         assert_eq!(sentences(&"A. ".repeat(500)).len(), SENTENCES_MAX);
