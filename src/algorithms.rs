@@ -3,6 +3,7 @@
 pub mod advantage;
 pub mod divergence;
 pub mod dpo;
+pub mod marginal;
 pub mod rrpo;
 pub mod sft;
 pub mod utility;

@@ -18,6 +18,7 @@ mod report_file;
 pub mod serve;
 mod settings;
 pub mod train;
+pub mod train_generator;
 pub mod train_reader;
 
 pub use error::CliError;
@@ -44,6 +45,8 @@ enum Command {
     Replay(replay::Args),
     /// Train a policy by a recipe.
     Train(train::Args),
+    /// Train the answer head of the generator, by SFT and then by preferences.
+    TrainGenerator(train_generator::Args),
     /// Train the extractive reader.
     TrainReader(train_reader::Args),
     /// Compare policies on questions, paired, with intervals.
@@ -71,6 +74,7 @@ pub async fn run(cli: Cli) -> Result<(), CliError> {
         Command::Index(args) => index::run(args).await,
         Command::Replay(args) => replay::run(args).await,
         Command::Train(args) => train::run(args).await,
+        Command::TrainGenerator(args) => train_generator::run(args).await,
         Command::TrainReader(args) => train_reader::run(args).await,
         Command::Evaluate(args) => evaluate::run(args).await,
         Command::Compare(args) => compare::run(args).await,

@@ -15,6 +15,7 @@
 
 mod error;
 mod fields;
+mod labels;
 mod lines;
 mod select;
 mod split;
@@ -22,11 +23,12 @@ mod squad;
 mod trec;
 
 pub use error::{DatasetError, Place};
+pub use labels::VERDICTS;
 pub use select::{Half, Selection, Split, select};
 pub use split::{bucket, reader_half};
 pub use trec::{Qrels, Run, load_qrels, load_run};
 
-use crate::rewards::UNANSWERABLE;
+use crate::rewards::{ANSWER_TYPE, LABEL, LABELS, LONG, UNANSWERABLE};
 use crate::text;
 use actors::types::{Document, DocumentId, Query, QueryId};
 use fields::Fields;
@@ -75,12 +77,18 @@ impl Question {
         self.cluster.as_deref().unwrap_or(&self.id)
     }
 
-    /// The query an application would send, with the gold answers as references. Candidates are
-    /// left to the index.
+    /// The query an application would send, with the gold answers as references, and in its
+    /// metadata what kind of answer is wanted. Candidates are left to the index.
     pub fn to_query(&self) -> Query {
         let mut metadata = BTreeMap::new();
         if !self.dataset.is_empty() {
             metadata.insert("dataset".to_owned(), self.dataset.clone());
+        }
+        if [LONG, LABEL].contains(&self.answer_type.as_str()) {
+            metadata.insert(ANSWER_TYPE.to_owned(), self.answer_type.clone());
+        }
+        if let Some(labels) = labels::of(self) {
+            metadata.insert(LABELS.to_owned(), labels);
         }
         if self.is_unanswerable() {
             metadata.insert(UNANSWERABLE.to_owned(), "true".to_owned());
@@ -113,7 +121,7 @@ pub fn load_questions<P: AsRef<Path>>(paths: &[P]) -> Result<Vec<Question>, Data
         let path = file_in(path.as_ref(), "queries.jsonl");
         read_questions_into(&name_of(&path), open(&path)?, &mut set)?;
     }
-    set.finish(paths)
+    set.finish(paths).map(labels::known)
 }
 
 /// Loads every passage of some files, in order; at least one, and no id twice.
@@ -130,7 +138,7 @@ pub fn load_passages<P: AsRef<Path>>(paths: &[P]) -> Result<Vec<Document>, Datas
 pub fn read_questions(name: &str, bytes: &[u8]) -> Result<Vec<Question>, DatasetError> {
     let mut set = Unique::new("question");
     read_questions_into(name, bytes, &mut set)?;
-    set.finish(&[name])
+    set.finish(&[name]).map(labels::known)
 }
 
 /// Reads passages from bytes at hand (a bundled file); `name` stands in errors for the path.

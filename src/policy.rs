@@ -1,5 +1,6 @@
 //! Models: the encoder, the reader heads on it, and the selection policy. Knows tensors, not algorithms.
 
+pub mod answer_head;
 pub mod encoder;
 pub mod features;
 pub mod fixed;

@@ -4,6 +4,7 @@ pub mod dynamic_rag;
 pub mod fit;
 pub mod gate;
 pub mod grpo;
+pub mod generator;
 pub mod instance;
 pub mod lists;
 pub mod noise;

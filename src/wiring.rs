@@ -3,6 +3,7 @@
 //! Each function opens one port. Nothing else in the program knows which adapter stands behind it,
 //! so a new one is a file, an enum variant in `config`, and an arm here.
 
+mod answers;
 mod embedder;
 mod lab;
 mod llm;
@@ -21,6 +22,8 @@ use crate::adapters::log_kafka::KafkaLog;
 use crate::adapters::snapshots_object::{self, ObjectSnapshots};
 use crate::chat::{ClientError, PromptError};
 use crate::config::{Config, Device, GeneratorKind, IndexKind, LogKind, Trainable};
+use crate::datasets::DatasetError;
+use crate::policy::answer_head::AnswerFolderError;
 use crate::policy::reader::{PairReader, ReaderArgs, ReaderError, StoreError};
 use crate::policy::serving::{self, EncoderPolicy};
 use crate::recipes::online::OnlineLearner;
@@ -94,6 +97,12 @@ pub enum WiringError {
         /// Why.
         source: ReaderError,
     },
+    /// The answer head is unusable, or does not fit the reader.
+    #[error("cannot use the answer head of `generator.answer_head`")]
+    AnswerHead(#[from] AnswerFolderError),
+    /// The questions known by heart cannot be loaded.
+    #[error("cannot load the questions of `generator.memory`")]
+    Memory(#[source] DatasetError),
     /// A client of an endpoint cannot be made.
     #[error("cannot use the endpoint of `[{section}]`")]
     Endpoint {
@@ -220,13 +229,13 @@ fn models(
         } else {
             lab::load_reader(&config.generator.model, args, store.as_ref())?
         };
-        lab::reader_generator(config, answering)
+        answers::reader_generator(config, answering)
     };
     let generator = match config.generator.kind {
         GeneratorKind::Reader => answering()?,
         GeneratorKind::Http => llm::generator(config, answering)?,
     };
-    Ok((reader, generator))
+    Ok((reader, answers::with_memory(config, generator)?))
 }
 
 fn device(wanted: Device) -> Result<TensorDevice, WiringError> {

@@ -3,6 +3,7 @@
 //! What types cannot say. A finding points at the setting that somebody wrote, so a bound between
 //! two settings points at the one laid on last.
 
+mod generator;
 mod llm;
 
 use super::error::Problem;
@@ -24,6 +25,7 @@ pub(super) fn findings(config: &Config, origins: &Origins, merged: &Table<'_>) -
     check.embedder(config);
     check.models(config);
     check.endpoints(config);
+    check.answers(config);
     check.learner(config);
     check.telemetry(config);
     check.problems

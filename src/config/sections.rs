@@ -6,6 +6,7 @@ use super::llm::FallbackConfig;
 use crate::adapters::embedder_http::HttpEmbedderConfig;
 use crate::adapters::embedder_local::LocalEmbedderConfig;
 use crate::adapters::generator_http::HttpGeneratorConfig;
+use crate::adapters::generator_memory::MemoryConfig;
 use crate::adapters::generator_reader::ReaderGeneratorConfig;
 use crate::adapters::index_embedded::{DenseConfig, EmbeddedIndexConfig};
 use crate::adapters::index_qdrant::QdrantConfig;
@@ -205,6 +206,13 @@ pub enum GeneratorKind {
     Http,
 }
 
+/// Words of a long answer where nothing else is said: those of a usual ELI5 answer.
+const LONG_WORDS_MAX: usize = 120;
+
+fn is_long_words_default(words: &usize) -> bool {
+    *words == LONG_WORDS_MAX
+}
+
 /// `[generator]`: what answers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -213,7 +221,22 @@ pub struct GeneratorConfig {
     pub kind: GeneratorKind,
     /// Folder with `config.json`, `tokenizer.json` and `model.safetensors` of the reader.
     pub model: PathBuf,
-    /// When to answer nothing, and how much may be read for one question.
+    /// Folder of an answer head, as `regrade train-generator` writes it: one answer is then made of
+    /// all passages read together. Absent: the span with the widest margin over "no answer".
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub answer_head: Option<PathBuf>,
+    /// Most words of a long answer, with an answer head.
+    #[serde(skip_serializing_if = "is_long_words_default")]
+    pub long_words_max: usize,
+    /// Question files whose answers are known by heart: what is asked without documents gets the
+    /// answer of the nearest of them. Empty: nothing is known by heart.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub memory: Vec<PathBuf>,
+    /// How many are kept, and how near is near enough.
+    #[serde(skip_serializing_if = "is_default")]
+    pub memory_limits: MemoryConfig,
+    /// When to answer nothing, and how much may be read for one question. The threshold is on the
+    /// margin, or with an answer head on its log-odds.
     pub limits: ReaderGeneratorConfig,
     /// Lengths, batches and cache of the reader.
     pub reader: ReaderArgs,
@@ -230,6 +253,10 @@ impl Default for GeneratorConfig {
         Self {
             kind: GeneratorKind::Reader,
             model: "deploy/models/minilm-reader".into(),
+            answer_head: None,
+            long_words_max: LONG_WORDS_MAX,
+            memory: Vec::new(),
+            memory_limits: MemoryConfig::default(),
             limits: ReaderGeneratorConfig::default(),
             reader: ReaderArgs::default(),
             http: None,

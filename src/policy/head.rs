@@ -198,6 +198,15 @@ impl Head {
     /// states: (B, n, embedding + scalars) f32; present: (B, n) f32, 1 for a candidate and 0 for
     /// padding. Padding influences nothing, and its outputs mean nothing.
     pub fn forward(&self, states: &Tensor, present: &Tensor) -> Result<HeadOutput> {
+        Ok(self.forward_with_hidden(states, present)?.0)
+    }
+
+    /// [`Head::forward`], and the (B, n, hidden) list-aware states that its outputs are read from.
+    pub fn forward_with_hidden(
+        &self,
+        states: &Tensor,
+        present: &Tensor,
+    ) -> Result<(HeadOutput, Tensor)> {
         let (batch, n, _) = states.dims3()?;
         let scalars = states.narrow(D::Minus1, self.config.embedding, self.config.scalars)?;
         let hidden = self.list_aware(states, &scalars, present)?;
@@ -217,13 +226,8 @@ impl Head {
         let stop = mean.broadcast_mul(self.weight("stop.weight")?)?.sum(1)?;
         let stop = stop.broadcast_add(self.weight("stop.bias")?)?;
         debug_assert_eq!(scores.dims(), [batch, n]);
-        Ok(HeadOutput {
-            scores,
-            interaction,
-            evidence,
-            stop,
-            stop_per_document: self.weight("stop.per_document")?.clone(),
-        })
+        let stop_per_document = self.weight("stop.per_document")?.clone();
+        Ok((HeadOutput { scores, interaction, evidence, stop, stop_per_document }, hidden))
     }
 
     /// (B, n, hidden) states that have seen the rest of their list.

@@ -2,16 +2,13 @@
 //!
 //! The same adapters as a service has, without log, store and actors.
 
-use super::reader::DocumentReader;
-use super::{READER_QUEUE, WiringError};
+use super::WiringError;
 use crate::adapters::environment::{EnvironmentConfig, GeneratorEnvironment};
-use crate::adapters::generator_reader::ReaderGenerator;
 use crate::adapters::index_embedded::WhenUnavailable;
 use crate::adapters::judge_reference::ReferenceJudge;
 use crate::adapters::readings_file::ReadingsFile;
 use crate::config::{Config, IndexKind};
 use crate::policy::reader::{PairReader, ReaderArgs, ReadingStore};
-use actors::compute::{Compute, ComputeMode};
 use actors::ports::{Environment, Generator, Judge, SearchIndex};
 use actors::types::Document;
 use candle_core::Device;
@@ -83,15 +80,6 @@ pub(super) fn load_reader(
 pub(super) fn readings(args: &ReaderArgs) -> Result<Option<Arc<ReadingsFile>>, WiringError> {
     let Some(path) = &args.store else { return Ok(None) };
     Ok(Some(Arc::new(ReadingsFile::open(path)?)))
-}
-
-pub(super) fn reader_generator(
-    config: &Config,
-    model: Arc<PairReader>,
-) -> Result<Arc<dyn Generator>, WiringError> {
-    let reader = DocumentReader::new(model);
-    let place = Compute::start("reader", ComputeMode::Thread, READER_QUEUE, reader)?;
-    Ok(Arc::new(ReaderGenerator::new(place, config.generator.limits)))
 }
 
 /// The learner's world; `judge` scores what is tried, or, where there is none, references do.

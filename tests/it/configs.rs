@@ -374,3 +374,26 @@ fn the_configuration_in_the_readme_loads() {
         load(&[block], &[], &[]).unwrap_or_else(|error| panic!("{error}"));
     }
 }
+
+#[test]
+fn an_answer_head_and_a_memory_are_settings_of_the_generator() {
+    let text = "[generator]\nanswer_head = \"head\"\nlong_words_max = 50\nmemory = [\"q.jsonl\"]\n\
+                [generator.memory_limits]\nsimilarity_min = 0.8\n[judge.weights]\nsimilarity = 0.5\n";
+    let config = load(&[text], &[], &[]).unwrap();
+    assert_eq!(config.generator.long_words_max, 50);
+    assert_eq!(config.judge.weights.similarity, 0.5);
+    assert_eq!(load(&[&config.to_toml().unwrap()], &[], &[]).unwrap(), config);
+    for (text, expected) in [
+        ("[generator]\nlong_words_max = 50\n", "only an answer head"),
+        ("[generator.memory_limits]\nentries_max = 5\n", "there is no memory without files"),
+        (
+            "[generator]\nmemory = [\"q\"]\n[generator.memory_limits]\nsimilarity_min = 1.5\n",
+            "expected a number from 0 to 1",
+        ),
+        ("[generator]\nanswer_head = \" \"\n", "`generator.answer_head`: is empty"),
+        ("[judge.weights]\nsimilarity = -0.5\n", "weight `similarity` is -0.5"),
+    ] {
+        let found = error(text);
+        assert!(found.contains(expected), "{found}");
+    }
+}

@@ -6,6 +6,7 @@ mod contracts;
 mod deploy;
 mod evaluate;
 mod gateway;
+mod generator;
 mod ingest;
 mod kafka;
 mod llm;
