@@ -11,6 +11,7 @@ pub mod kernels;
 pub mod layers;
 pub mod model_folder;
 pub mod optimizer;
+pub mod pointwise;
 pub mod policy_folder;
 pub mod reader;
 pub mod selection;
