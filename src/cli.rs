@@ -4,6 +4,7 @@
 //! 78 configuration.
 
 pub mod audit;
+pub mod bench_papers;
 pub mod check;
 pub mod compare;
 pub mod demo;
@@ -51,6 +52,8 @@ enum Command {
     TrainReader(train_reader::Args),
     /// Compare policies on questions, paired, with intervals.
     Evaluate(evaluate::Args),
+    /// Train and measure every recipe and baseline on the benchmarks of the papers.
+    BenchPapers(bench_papers::Args),
     /// Join reports over the same questions and compare their contenders with one baseline.
     Compare(compare::Args),
     /// Score retrieval: hits, recall, nDCG and MRR of terms, vectors and their fusion.
@@ -77,6 +80,7 @@ pub async fn run(cli: Cli) -> Result<(), CliError> {
         Command::TrainGenerator(args) => train_generator::run(args).await,
         Command::TrainReader(args) => train_reader::run(args).await,
         Command::Evaluate(args) => evaluate::run(args).await,
+        Command::BenchPapers(args) => bench_papers::run(args).await,
         Command::Compare(args) => compare::run(args).await,
         Command::EvaluateRetrieval(args) => evaluate_retrieval::run(args).await,
         Command::Policy(args) => policy::run(args).await,

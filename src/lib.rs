@@ -4,6 +4,7 @@
 //! configuration and the command line. See `ARCHITECTURE.md` for the map.
 
 pub mod adapters;
+pub mod bench;
 pub mod algorithms;
 pub mod chat;
 pub mod cli;

@@ -16,9 +16,9 @@
 
 use super::fit::{Fit, Point, RecipeError, batch, steps_per_pass};
 use super::instance::Instance;
-use super::lists::{PhaseReport, RecipeReport, Schedule, Tools, over_steps};
+use super::lists::{PhaseReport, RecipeReport, Tools, over_steps};
 use super::rollout::{Rollout, greedy_reward};
-use super::rrpo::{Credited, RrpoConfig, loss, rollouts};
+use super::rrpo::{Credited, Group, RrpoConfig, loss, rollouts};
 use super::utilities;
 use crate::algorithms::advantage;
 use crate::policy::head::Head;
@@ -54,13 +54,13 @@ pub fn train(
     let reference = head.snapshot()?;
     for round in 1..=config.rounds {
         let drawn = rollouts(config, &head, instances, (round, &mut report.trials), tools)?;
-        let episodes = credited(instances, drawn);
-        if episodes.is_empty() {
+        let groups = credited(instances, &drawn);
+        if groups.is_empty() {
             let reason = "no question has selections whose rewards differ".to_owned();
             return Err(RecipeError::Nothing { phase: name(round), reason });
         }
         let (next, phase) =
-            optimise(config, (&head, &reference), &episodes, (round, validation), tools)?;
+            optimise(config, (&head, &reference), &groups, (round, validation), tools)?;
         head = next;
         report.phases.push(phase);
     }
@@ -72,35 +72,36 @@ fn name(round: u64) -> String {
 }
 
 /// Every selection of a group has its reward, whitened within the group, on every step.
-fn credited<'a>(instances: &[&'a Instance], drawn: Vec<(usize, Rollout)>) -> Vec<Credited<'a>> {
-    let mut episodes = Vec::with_capacity(drawn.len());
+fn credited<'a>(instances: &[&'a Instance], drawn: &[(usize, Rollout)]) -> Vec<Group<'a>> {
+    let mut groups = Vec::new();
     for group in drawn.chunk_by(|a, b| a.0 == b.0) {
         let mut credits: Vec<f64> = group.iter().map(|(_, r)| r.reward()).collect();
         advantage::whiten(&mut credits);
-        for ((at, rollout), credit) in group.iter().zip(credits).filter(|(_, c)| *c != 0.0) {
+        if credits.iter().all(|credit| *credit == 0.0) {
+            continue;
+        }
+        let credit = |((_, rollout), credit): (&(usize, Rollout), f64)| {
             let steps = rollout.step_log_probs.len();
             let advantages = over_steps(&[credit], rollout.order.len(), steps);
-            episodes.push(Credited {
-                instance: instances[*at],
-                rollout: rollout.clone(),
-                advantages,
-            });
-        }
+            Credited { rollout: rollout.clone(), advantages }
+        };
+        let selections = group.iter().zip(credits).map(credit).collect();
+        groups.push(Group { instance: instances[group[0].0], selections });
     }
-    episodes
+    groups
 }
 
 fn optimise(
     config: &RrpoConfig,
     (start, reference): (&Head, &Head),
-    episodes: &[Credited<'_>],
+    groups: &[Group<'_>],
     (round, validation): (u64, &[&Instance]),
     tools: &mut Tools<'_>,
 ) -> Result<(Head, PhaseReport), RecipeError> {
     let phase = name(round);
     let (head, variables) = start.trainable()?;
-    let (count, size) = (episodes.len(), config.optimise.batch_queries * config.trajectories);
-    let schedule = Schedule { batch_queries: size, ..config.optimise };
+    let (schedule, count) = (&config.optimise, groups.len());
+    let size = schedule.batch_queries;
     let mut fit = Fit::start(&phase, &variables, schedule.optimizer(count), tools.keep)?;
     let mut curve = Vec::new();
     let measure = |head: &Head, tools: &Tools<'_>| {
@@ -113,7 +114,7 @@ fn optimise(
     }
     while fit.steps_done() < schedule.steps(count) {
         let chosen = batch(config.seed, &phase, fit.steps_done(), (count, size));
-        let picked: Vec<&Credited<'_>> = chosen.iter().map(|&i| &episodes[i]).collect();
+        let picked: Vec<&Group<'_>> = chosen.iter().map(|&i| &groups[i]).collect();
         fit.step(&loss(config, (&head, reference), &picked, tools)?)?;
         if fit.steps_done() % steps_per_pass(count, size) == 0 {
             let reward = measure(&head, tools)?;

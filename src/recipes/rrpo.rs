@@ -162,13 +162,13 @@ pub fn train(
     let baselines = baselines(config, &reference, instances, &mut report.trials, tools)?;
     for round in 1..=config.rounds {
         let drawn = rollouts(config, &head, instances, (round, &mut report.trials), tools)?;
-        let episodes = credited(config, instances, &baselines, drawn);
-        if episodes.is_empty() {
+        let groups = credited(config, instances, &baselines, &drawn);
+        if groups.is_empty() {
             let reason = "no selection could be scored".to_owned();
             return Err(RecipeError::Nothing { phase: name(round), reason });
         }
         let policies = (&head, &reference);
-        let (next, phase) = optimise(config, policies, &episodes, (round, validation), tools)?;
+        let (next, phase) = optimise(config, policies, &groups, (round, validation), tools)?;
         head = next;
         report.phases.push(phase);
     }
@@ -234,13 +234,20 @@ pub fn rollouts(
 
 /// One drawn selection with the advantage of each of its steps.
 #[derive(Debug, Clone)]
-pub struct Credited<'a> {
-    /// The question.
-    pub instance: &'a Instance,
+pub struct Credited {
     /// The selection.
     pub rollout: Rollout,
     /// One a step, the stop included where it was a choice.
     pub advantages: Vec<f64>,
+}
+
+/// The credited selections of one question.
+#[derive(Debug, Clone)]
+pub struct Group<'a> {
+    /// The question.
+    pub instance: &'a Instance,
+    /// Its selections; at least one.
+    pub selections: Vec<Credited>,
 }
 
 /// Advantages of a round's selections, normalised over the round.
@@ -248,26 +255,34 @@ fn credited<'a>(
     config: &RrpoConfig,
     instances: &[&'a Instance],
     baselines: &[Option<Vec<f64>>],
-    drawn: Vec<(usize, Rollout)>,
-) -> Vec<Credited<'a>> {
-    let mut episodes: Vec<Credited<'a>> = Vec::with_capacity(drawn.len());
-    for (at, rollout) in drawn {
+    drawn: &[(usize, Rollout)],
+) -> Vec<Group<'a>> {
+    let mut groups: Vec<Group<'a>> = Vec::new();
+    for group in drawn.chunk_by(|a, b| a.0 == b.0) {
+        let at = group[0].0;
         let Some(baseline) = &baselines[at] else { continue };
-        let advantages = prefix_advantages(config, &rollout.rewards, baseline);
-        let steps = rollout.step_log_probs.len();
-        let advantages = over_steps(&advantages, rollout.order.len(), steps);
-        episodes.push(Credited { instance: instances[at], rollout, advantages });
+        let credit = |(_, rollout): &(usize, Rollout)| {
+            let advantages = prefix_advantages(config, &rollout.rewards, baseline);
+            let steps = rollout.step_log_probs.len();
+            let advantages = over_steps(&advantages, rollout.order.len(), steps);
+            Credited { rollout: rollout.clone(), advantages }
+        };
+        let selections = group.iter().map(credit).collect();
+        groups.push(Group { instance: instances[at], selections });
     }
-    let mut all: Vec<f64> = episodes.iter().flat_map(|e| e.advantages.clone()).collect();
+    let steps = |groups: &[Group<'_>]| -> Vec<f64> {
+        groups.iter().flat_map(|g| &g.selections).flat_map(|c| c.advantages.clone()).collect()
+    };
+    let mut all = steps(&groups);
     match config.form {
         Form::SelfCritical => advantage::scale(&mut all),
         Form::Printed => advantage::whiten(&mut all),
     }
     let mut all = all.into_iter();
-    for episode in &mut episodes {
-        episode.advantages.iter_mut().zip(&mut all).for_each(|(a, value)| *a = value);
+    for credited in groups.iter_mut().flat_map(|g| &mut g.selections) {
+        credited.advantages.iter_mut().zip(&mut all).for_each(|(a, value)| *a = value);
     }
-    episodes
+    groups
 }
 
 /// Advantages over prefixes. Where the reference's selection is shorter its last reward goes on
@@ -287,16 +302,13 @@ fn prefix_advantages(config: &RrpoConfig, rewards: &[f64], baseline: &[f64]) -> 
 fn optimise(
     config: &RrpoConfig,
     (start, reference): (&Head, &Head),
-    episodes: &[Credited<'_>],
+    groups: &[Group<'_>],
     (round, validation): (u64, &[&Instance]),
     tools: &mut Tools<'_>,
 ) -> Result<(Head, PhaseReport), RecipeError> {
     let phase = name(round);
     let (head, variables) = start.trainable()?;
-    let (schedule, count) = (&config.optimise, episodes.len());
-    // A question has several selections: a step of `batch_queries` questions has as many of each.
-    let size = schedule.batch_queries * config.trajectories;
-    let schedule = Schedule { batch_queries: size, ..*schedule };
+    let (schedule, count) = (&config.optimise, groups.len());
     let mut fit = Fit::start(&phase, &variables, schedule.optimizer(count), tools.keep)?;
     let mut curve = Vec::new();
     let measure = |head: &Head, tools: &Tools<'_>| {
@@ -309,10 +321,10 @@ fn optimise(
     }
     while fit.steps_done() < schedule.steps(count) {
         let step = fit.steps_done();
-        let chosen = batch(config.seed, &phase, step, (count, size));
-        let picked: Vec<&Credited<'_>> = chosen.iter().map(|&i| &episodes[i]).collect();
+        let chosen = batch(config.seed, &phase, step, (count, schedule.batch_queries));
+        let picked: Vec<&Group<'_>> = chosen.iter().map(|&i| &groups[i]).collect();
         fit.step(&loss(config, (&head, reference), &picked, tools)?)?;
-        if fit.steps_done() % steps_per_pass(count, size) == 0 {
+        if fit.steps_done() % steps_per_pass(count, schedule.batch_queries) == 0 {
             let reward = measure(&head, tools)?;
             let point = Point { step: fit.steps_done(), loss: fit.mean_loss(), reward };
             (tools.progress)(&phase, point);
@@ -328,16 +340,21 @@ fn optimise(
     Ok((head.snapshot()?, phase))
 }
 
-/// The clipped objective with the exact KL to the reference, over some selections.
+/// The clipped objective with the exact KL to the reference, over the selections of some questions.
 pub fn loss(
     config: &RrpoConfig,
     (head, reference): (&Head, &Head),
-    picked: &[&Credited<'_>],
+    picked: &[&Group<'_>],
     tools: &Tools<'_>,
 ) -> Result<candle_core::Tensor, RecipeError> {
-    let instances: Vec<&Instance> = picked.iter().map(|e| e.instance).collect();
+    let instances: Vec<&Instance> = picked.iter().map(|g| g.instance).collect();
+    let credited: Vec<(usize, &Credited)> = picked
+        .iter()
+        .enumerate()
+        .flat_map(|(b, g)| g.selections.iter().map(move |c| (b, c)))
+        .collect();
     let selections: Vec<(usize, &[u32])> =
-        picked.iter().enumerate().map(|(b, e)| (b, e.rollout.order.as_slice())).collect();
+        credited.iter().map(|(b, c)| (*b, c.rollout.order.as_slice())).collect();
     let width = head.config().state_width();
     // Dropped columns would make the ratio to the behaviour a noise of its own.
     let lists = Lists::new(&instances, width, (0.0, (0, "", 0)), tools.device)?;
@@ -347,16 +364,14 @@ pub fn loss(
         steps.all_log_probs(&lists.forward(reference)?, config.temperature)?.detach();
     let taken = steps.taken(&all)?;
     let t = taken.dims2()?.1;
+    let of = |values: fn(&Credited) -> &Vec<f64>| -> Vec<Vec<f64>> {
+        credited.iter().map(|(_, c)| values(c).clone()).collect()
+    };
     let behaviour = match config.ratio_to {
-        RatioTo::Behaviour => {
-            let logged: Vec<Vec<f64>> =
-                picked.iter().map(|e| e.rollout.step_log_probs.clone()).collect();
-            rows(&logged, t, tools.device)?
-        }
+        RatioTo::Behaviour => rows(&of(|c| &c.rollout.step_log_probs), t, tools.device)?,
         RatioTo::Reference => steps.taken(&by_reference)?,
     };
-    let advantages: Vec<Vec<f64>> = picked.iter().map(|e| e.advantages.clone()).collect();
-    let advantages = rows(&advantages, t, tools.device)?;
+    let advantages = rows(&of(|c| &c.advantages), t, tools.device)?;
     let clipped =
         rrpo::clipped_surrogate(&taken, &behaviour, &advantages, steps.steps(), config.clip)?;
     let kl = divergence::kl_categorical(&all, &by_reference, steps.steps())?;

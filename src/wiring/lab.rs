@@ -36,12 +36,18 @@ pub struct Lab {
 /// Passages upserted in one call.
 const BATCH: usize = 5_000;
 
-/// Loads the models and indexes the passages; `pairs` readings are kept, so that a list read once
-/// is never read again in the same run.
+/// Readings that work on question files keeps in memory where it does not know how many there are:
+/// about 3 KB each at width 384.
+pub const PAIRS_KEPT: usize = 200_000;
+
+/// Passages in an index of their own, in memory, as the configuration searches.
 ///
 /// # Errors
-/// A model folder or an index that cannot be opened.
-pub async fn lab(config: &Config, passages: &[Document], pairs: usize) -> Result<Lab, WiringError> {
+/// An embedder or an index that cannot be opened.
+pub async fn pool(
+    config: &Config,
+    passages: &[Document],
+) -> Result<Arc<dyn SearchIndex>, WiringError> {
     let mut place = config.clone();
     place.index.kind = IndexKind::Memory;
     // Candidates of a degraded search would be those of another retriever.
@@ -50,10 +56,20 @@ pub async fn lab(config: &Config, passages: &[Document], pairs: usize) -> Result
     for batch in passages.chunks(BATCH) {
         index.upsert(batch).await?;
     }
+    Ok(Arc::new(index))
+}
+
+/// Loads the models and indexes the passages; `pairs` readings are kept, so that a list read once
+/// is never read again in the same run.
+///
+/// # Errors
+/// A model folder or an index that cannot be opened.
+pub async fn lab(config: &Config, passages: &[Document], pairs: usize) -> Result<Lab, WiringError> {
+    let index = pool(config, passages).await?;
     let args = ReaderArgs { cache_capacity: pairs, ..config.generator.reader.clone() };
     let (reader, generator) = super::models(config, args)?;
     Ok(Lab {
-        index: Arc::new(index),
+        index,
         environment: environment(config, Arc::clone(&generator), None)?,
         generator,
         judge: Arc::new(ReferenceJudge::new(config.judge.weights.without_judge())?),

@@ -1,4 +1,5 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+use super::super::lists::Schedule;
 use super::super::toy::{self, LIMITS, Toy, with_tools};
 use super::*;
 use candle_core::Device;
@@ -51,10 +52,10 @@ fn a_group_is_credited_against_its_own_mean() {
         (1, rollout(0.5, 1)),
         (1, rollout(0.5, 2)),
     ];
-    let credited = credited(&refs, drawn);
-    assert_eq!(credited.len(), 2, "a group without spread teaches nothing");
+    let groups = credited(&refs, &drawn);
+    assert_eq!(groups.len(), 1, "a group without spread teaches nothing");
     // Mean 0.5, deviation 0.3: −1 on all three steps of the first, 1 on both of the second.
-    for (episode, by_hand) in credited.iter().zip([vec![-1.0; 3], vec![1.0; 2]]) {
+    for (episode, by_hand) in groups[0].selections.iter().zip([vec![-1.0; 3], vec![1.0; 2]]) {
         assert_eq!(episode.advantages.len(), by_hand.len());
         assert!(episode.advantages.iter().zip(by_hand).all(|(a, b)| (a - b).abs() < 1e-9));
     }

@@ -53,9 +53,10 @@ fn the_ratio_is_one_and_the_divergence_zero_at_the_first_step() {
     with_tools(&Toy::default(), None, |tools| {
         let drawn = rollouts(&config, &head, &refs, (1, &mut trials), tools).unwrap();
         let base = baselines(&config, &head, &refs, &mut trials, tools).unwrap();
-        let episodes = credited(&config, &refs, &base, drawn);
-        let picked: Vec<&Credited<'_>> = episodes.iter().collect();
-        let steps: Vec<f64> = episodes.iter().flat_map(|e| e.advantages.clone()).collect();
+        let groups = credited(&config, &refs, &base, &drawn);
+        let picked: Vec<&Group<'_>> = groups.iter().collect();
+        let all = groups.iter().flat_map(|g| &g.selections);
+        let steps: Vec<f64> = all.flat_map(|c| c.advantages.clone()).collect();
         let mean = steps.iter().sum::<f64>() / steps.len() as f64;
         for ratio_to in [RatioTo::Behaviour, RatioTo::Reference] {
             let config = RrpoConfig { ratio_to, ..config.clone() };
