@@ -366,7 +366,7 @@ impl Watch<'_> {
 
     fn after(&mut self, head: &AnswerHead, fit: &mut Fit, steps: u64) -> Result<(), RecipeError> {
         let step = fit.steps_done();
-        if step % self.settings.validate_every != 0 && step != steps {
+        if !step.is_multiple_of(self.settings.validate_every) && step != steps {
             return Ok(());
         }
         let loss = Some(fit.mean_loss());

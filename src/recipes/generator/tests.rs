@@ -15,7 +15,7 @@ use std::sync::Arc;
 const WIDTH: usize = 8;
 
 fn reading(answer: &str, margin: f32, sign: f32) -> Arc<Reading> {
-    let state = |at: usize| if at % 2 == 0 { sign } else { -0.5 * sign + at as f32 * 0.1 };
+    let state = |at: usize| if at.is_multiple_of(2) { sign } else { -0.5 * sign + at as f32 * 0.1 };
     Arc::new(Reading {
         cls: (0..WIDTH).map(state).collect(),
         span: vec![0.0; WIDTH],
