@@ -1,5 +1,6 @@
 //! Models: the encoder, the reader heads on it, and the selection policy. Knows tensors, not algorithms.
 
+pub mod baselines;
 pub mod encoder;
 pub mod features;
 pub mod fixed;
@@ -8,6 +9,7 @@ pub mod fixture;
 pub mod head;
 pub mod kernels;
 pub mod layers;
+pub mod listwise;
 pub mod model_folder;
 pub mod optimizer;
 pub mod pointwise;
@@ -16,4 +18,5 @@ pub mod reader;
 pub mod selection;
 pub mod sentence;
 pub mod serving;
+pub mod shortlist;
 pub mod trajectories;

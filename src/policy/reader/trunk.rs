@@ -69,6 +69,16 @@ impl PairReader {
         self.source.pairs.encode_all(pairs).map(|_| ())
     }
 
+    /// Tokens of each passage as they would be read ([`super::Reading::tokens`]), without the
+    /// encoder.
+    ///
+    /// # Errors
+    /// The first text that cannot be read.
+    pub fn passage_tokens(&self, pairs: &[(&str, &Document)]) -> Result<Vec<u32>, ReaderError> {
+        let pairs = self.source.pairs.encode_all(pairs)?;
+        Ok(pairs.iter().map(|pair| pair.offsets.len() as u32).collect())
+    }
+
     /// Layers of the encoder.
     pub fn layers(&self) -> usize {
         self.source.config.num_hidden_layers
