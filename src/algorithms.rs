@@ -3,6 +3,9 @@
 pub mod advantage;
 pub mod divergence;
 pub mod dpo;
+pub mod gae;
+pub mod kl_control;
+pub mod ppo;
 pub mod rrpo;
 pub mod sft;
 pub mod utility;

@@ -16,3 +16,4 @@ pub mod selection;
 pub mod sentence;
 pub mod serving;
 pub mod trajectories;
+pub mod turn_head;
