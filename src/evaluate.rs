@@ -4,26 +4,18 @@
 //! each difference is paired. Knows ports only; which adapters stand behind them is the caller's.
 
 pub mod audit;
+pub mod contender;
 pub mod interval;
 mod report;
 pub mod retrieval;
 
+pub use contender::{Asked, Attempt, AttemptError, Contender, Contestant};
 pub use report::{Comparison, PolicyRow, Report, table};
 
 use crate::datasets::Question;
 use crate::text;
-use actors::ports::{DecideRequest, Generator, Policy, Search, SearchIndex};
-use actors::types::{Candidate, DecisionId, Exploration, Query, SelectionLimits};
-use rand::SeedableRng;
-use rand::rngs::StdRng;
-
-/// One policy under a name.
-pub struct Contender {
-    /// Name in the report.
-    pub name: String,
-    /// Decides greedily.
-    pub policy: Box<dyn Policy>,
-}
+use actors::ports::{Generator, Search, SearchIndex};
+use actors::types::SelectionLimits;
 
 /// What all contenders share.
 pub struct Setting<'a> {
@@ -88,9 +80,10 @@ pub async fn score(
             .await
             .map_err(|e| failed("retrieval", e.to_string()))?;
         for (contender, scores) in contenders.iter_mut().zip(&mut scores) {
-            let scored = one(setting, contender, question, &query, &candidates)
-                .await
-                .map_err(|reason| failed(&contender.name, reason))?;
+            let asked = Asked { question, query: &query, candidates: &candidates };
+            let attempt = contender.policy.attempt(&asked, setting).await;
+            let attempt = attempt.map_err(|e| failed(&contender.name, e.to_string()))?;
+            let scored = scored(question, &attempt);
             scores.push(scored);
         }
         progress(done + 1, questions.len());
@@ -98,53 +91,19 @@ pub async fn score(
     Ok(scores)
 }
 
-async fn one(
-    setting: &Setting<'_>,
-    contender: &mut Contender,
-    question: &Question,
-    query: &Query,
-    candidates: &[Candidate],
-) -> Result<Scored, String> {
-    let (mut order, mut ranking) = (Vec::new(), Vec::new());
-    if !candidates.is_empty() {
-        let request = DecideRequest {
-            id: DecisionId::from("evaluation"),
-            query: query.clone(),
-            candidates: candidates.to_vec(),
-            limits: setting.limits,
-            exploration: Exploration::Greedy,
-        };
-        // Greedy decisions draw nothing; the generator only has to exist.
-        let mut rng = StdRng::seed_from_u64(0);
-        let decision = contender
-            .policy
-            .decide(std::slice::from_ref(&request), &mut rng)
-            .pop()
-            .ok_or("the policy gave no decision")?
-            .map_err(|e| e.to_string())?;
-        ranking = (0..candidates.len()).collect();
-        let score = |i: &usize| decision.scores.get(*i).copied().unwrap_or(f32::NEG_INFINITY);
-        ranking.sort_by(|a, b| score(b).total_cmp(&score(a)));
-        order = decision.order;
-    }
-    let documents: Vec<_> = order
-        .iter()
-        .filter_map(|&j| candidates.get(j as usize))
-        .map(|c| c.document.clone())
-        .collect();
-    let answer = setting.generator.answer(query, &documents).await.map_err(|e| e.to_string())?;
-    let (f1, em) = answer_scores(&answer.text, &question.answers);
-    let first_five: Vec<_> = ranking.iter().take(5).map(|&i| &candidates[i].document.id).collect();
-    let found = question.positives.iter().filter(|p| first_five.contains(p)).count();
-    let recall_at_5 =
-        (!question.positives.is_empty()).then(|| found as f64 / question.positives.len() as f64);
-    Ok(Scored {
+fn scored(question: &Question, attempt: &Attempt) -> Scored {
+    let (f1, em) = answer_scores(&attempt.answer.text, &question.answers);
+    let found =
+        question.positives.iter().filter(|p| attempt.ranking.iter().take(5).any(|r| r == *p));
+    let recall_at_5 = (!question.positives.is_empty())
+        .then(|| found.count() as f64 / question.positives.len() as f64);
+    Scored {
         f1,
         em,
         recall_at_5,
-        k: documents.len() as f64,
-        context_tokens: f64::from(answer.usage.context_tokens),
-    })
+        k: attempt.documents.len() as f64,
+        context_tokens: attempt.context_tokens as f64,
+    }
 }
 
 /// SQuAD F1 and exact match, each the best over the references. Without references the question is
