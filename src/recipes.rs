@@ -6,4 +6,5 @@ pub mod instance;
 pub mod offline;
 pub mod online;
 pub mod rollout;
+pub mod smart_rag;
 pub mod train_reader;
