@@ -60,6 +60,7 @@ mod measure;
 mod memo;
 mod optimise;
 mod policy;
+mod recall;
 mod rewrites;
 mod warmup;
 mod world;
@@ -72,6 +73,7 @@ pub use measure::{
 };
 pub use optimise::Iteration;
 pub use policy::{SmartPolicy, Trajectory, Turn, play, replay};
+pub use recall::Recall;
 pub use warmup::{Kinds, Lesson, TurnSample, lesson};
 pub use world::{Asked, Counts, Observation, Ports, ReadPairs, World};
 
