@@ -1,7 +1,8 @@
 //! Generalised advantage estimation with a learned value.
 //!
 //! Source: Schulman et al. 2016 (arXiv 1506.02438), eq. 11 and 16:
-//! `δ_t = r_t + γ V_{t+1} − V_t`, `A_t = Σ_{j≥t} (γλ)^{j−t} δ_j`, the value after the last step is 0.
+//! `δ_t = r_t + γ V_{t+1} − V_t`, `A_t = Σ_{j≥t} (γλ)^{j−t} δ_j`, the value after the last step is
+//! 0.
 
 /// Advantages and the returns that a value function is fitted to.
 #[derive(Debug, Clone, PartialEq, Default)]

@@ -1,25 +1,25 @@
 //! SmartRAG: one policy that decides whether to retrieve, with which text, and which documents to
 //! answer from; warmed up by cloning, then trained by PPO.
 //!
-//! Source: SmartRAG (arXiv 2410.18141, ICLR 2025) with its released code; GAE (arXiv 1506.02438), PPO
-//! (arXiv 1707.06347), adaptive KL (arXiv 1909.08593).
+//! Source: SmartRAG (arXiv 2410.18141, ICLR 2025) with its released code; GAE (arXiv 1506.02438),
+//! PPO (arXiv 1707.06347), adaptive KL (arXiv 1909.08593).
 //!
 //! **Decision process.** The state at turn t is the question and all observations so far. Moves: to
-//! answer, or to retrieve with the question as asked, its content words, the question with title and
-//! answer of the best document so far (the second hop), or a text that a rewriter proposes. At the
-//! quota only answering is open. An answer is given from an ordered selection, with a stop, of the
-//! union of everything found; from nothing, if nothing was retrieved. With π the policy and o the
-//! chosen order, `ln π(episode) = Σ_t ln π(m_t | s_t) + Σ_i ln π(o_i | o_<i)`, exact in f64.
+//! answer, or to retrieve with the question as asked, its content words, the question with title
+//! and answer of the best document so far (the second hop), or a text that a rewriter proposes. At
+//! the quota only answering is open. An answer is given from an ordered selection, with a stop, of
+//! the union of everything found; from nothing, if nothing was retrieved. With π the policy and o
+//! the chosen order, `ln π(episode) = Σ_t ln π(m_t | s_t) + Σ_i ln π(o_i | o_<i)`, exact in f64.
 //!
-//! **Warm-up.** Three kinds of samples: answer directly, retrieve with the best rewrite, answer from
-//! what was found; see `warmup.rs`. Loss: `−mean ln π(best move) − mean ln π(best selection) +
+//! **Warm-up.** Three kinds of samples: answer directly, retrieve with the best rewrite, answer
+//! from what was found; see `warmup.rs`. Loss: `−mean ln π(best move) − mean ln π(best selection) +
 //! 0.5 mean (V − worth)²`.
 //!
 //! **PPO.** `r_t = −cost` for a retrieval, `EM + F1` for the answer, each less
 //! `c (ln π − ln π_ref)` of the choices of that turn; `δ_t = r_t + γ V_{t+1} − V_t`,
-//! `A_t = Σ_j (γλ)^{j−t} δ_j`; loss `−mean min(ρ A, clip(ρ, 1 ± ε) A) + 0.5 L_V − h H`, with ρ taken
-//! to the policy that drew the choice and L_V clipped alike; after each iteration
-//! `c ← c (1 + 0.1 clip((KL − 0.2) / 0.2, ±0.2))`.
+//! `A_t = Σ_j (γλ)^{j−t} δ_j`; loss `−mean min(ρ A, clip(ρ, 1 ± ε) A) + 0.5 L_V − h H`, with ρ
+//! taken to the policy that drew the choice and L_V clipped alike; after each iteration `c ← c (1 +
+//! 0.1 clip((KL − 0.2) / 0.2, ±0.2))`.
 //!
 //! | constant | here | source |
 //! |---|---|---|
@@ -31,23 +31,24 @@
 //! | `gradient_norm_max`, `epochs` | 0.5, 2 | code |
 //! | `kl` | start 0.001, target 0.2, gain 0.1, clip 0.2 | code |
 //! | `retrievals_max` | 2 | ours; the paper's N is not stated, its code searches once |
-//! | `rate`, `warmup_rate` | 3e-4, 1e-3 | ours: two small heads; the code tunes a language model at 2e-6 |
-//! | `iterations`, `questions`, `rollouts`, `minibatches` | 60, 64, 4, 4 | ours; code: 100 of 5,120 tokens |
+//! | `rate`, `warmup_rate` | 3e-4, 1e-3 | ours: small heads; code: 2e-6 for a whole LM |
+//! | `iterations`, `questions`, `rollouts` | 60, 64, 4 | ours; code: 100 of 5,120 tokens |
+//! | `minibatches` | 4 | ours; code: 160 of 32 tokens |
 //!
 //! **What we changed, and why.**
-//! - A policy over typed moves instead of generated tokens. A malformed move cannot be expressed, so
-//!   the format penalty meets only moves of replayed data that are not open ([`replay`]).
+//! - A policy over typed moves instead of generated tokens. A malformed move cannot be expressed,
+//!   so the format penalty meets only moves of replayed data that are not open ([`replay`]).
 //! - A step of GAE is a turn, not a token: selecting belongs to the turn that answers, shares its
 //!   advantage and is clipped step by step. There are no tokens to discount.
-//! - The value is clipped too, and its network shares nothing with the policy's (the code has a copy
-//!   of the language model). The warm-up fits it as well, so PPO starts with a baseline.
+//! - The value is clipped too, and its network shares nothing with the policy's (the code has a
+//!   copy of the language model). The warm-up fits it as well, so PPO starts with a baseline.
 //! - Selection replaces "the first four hits": documents are chosen, in order, with a stop.
 //!
-//! **Defects of the released code that cannot occur here**, each with a test: the question is part of
-//! the state and never parsed out of a prompt (1, and no pattern matching at all); an episode ends
-//! where it ends, and moving on after that is invalid (2); the quota is counted by the environment
-//! (3); moves have one numbering (4); a failed question stays in the denominator (5); all
-//! observations are kept (6).
+//! **Defects of the released code that cannot occur here**, each with a test: the question is part
+//! of the state and never parsed out of a prompt (1, and no pattern matching at all); an episode
+//! ends where it ends, and moving on after that is invalid (2); the quota is counted by the
+//! environment (3); moves have one numbering (4); a failed question stays in the denominator (5);
+//! all observations are kept (6).
 //!
 //! Decisions are made by this module's runner ([`play`], [`SmartRag`]); the service's episode does
 //! not ask the turn head.

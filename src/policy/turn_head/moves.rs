@@ -1,11 +1,11 @@
 //! The moves of a turn, their probabilities in f64, and how one is drawn.
 //!
 //! Owns the typed action space, so that a move can be closed but never malformed, and the one
-//! definition of its probabilities that rollouts, the trainer and the threshold share. Does not know
-//! which moves are open (the environment of a recipe says so) nor where logits come from.
+//! definition of its probabilities that rollouts, the trainer and the threshold share. Does not
+//! know which moves are open (the environment of a recipe says so) nor where logits come from.
 //!
-//! `b(m) = (1 − eps) · softmax(l / tau)[m] + eps / |open|` over the open moves. A turn with one open
-//! move is forced: its log-probability is 0.
+//! `b(m) = (1 − eps) · softmax(l / tau)[m] + eps / |open|` over the open moves. A turn with one
+//! open move is forced: its log-probability is 0.
 
 use actors::types::Exploration;
 use rand::Rng;

@@ -9,8 +9,9 @@ use crate::policy::reader::{Reading, best_reading};
 use crate::text;
 use std::sync::Arc;
 
-/// Scalar features in the order of a state's trailing columns: name, centre, scale. A feature enters
-/// as (value − centre) / scale, held within ±5. Columns about documents are 0 while there are none.
+/// Scalar features in the order of a state's trailing columns: name, centre, scale. A feature
+/// enters as (value − centre) / scale, held within ±5. Columns about documents are 0 while there
+/// are none.
 pub const SCALARS: &[(&str, f32, f32)] = &[
     ("closed_book_answers", 0.0, 1.0),
     ("closed_book_confidence", 0.5, 0.25),

@@ -1,7 +1,7 @@
 //! A trained policy, or a fixed gate over its selection head, as a contestant of an evaluation.
 //!
-//! Answers by its own world, which caches; the world is made of the same index, generator and reader
-//! as every other contestant's.
+//! Answers by its own world, which caches; the world is made of the same index, generator and
+//! reader as every other contestant's.
 
 use super::config::Rules;
 use super::policy::{SmartPolicy, Trajectory, play};

@@ -1,8 +1,8 @@
 //! PPO over whole episodes: rollouts, advantages, clipped steps, and the weight of the penalty.
 //!
-//! One iteration is a function of (seed, its number, the weights), and a checkpoint is written at its
-//! end, so a run that was stopped ends in the same weights, bit for bit. The weight of the KL penalty
-//! is a variable without a gradient beside the weights: it is saved and restored with them.
+//! One iteration is a function of (seed, its number, the weights), and a checkpoint is written at
+//! its end, so a run that was stopped ends in the same weights, bit for bit. The weight of the KL
+//! penalty is a variable without a gradient beside the weights: it is saved and restored with them.
 
 use super::batch::{SelectionBatch, TurnBatch};
 use super::config::{Rules, SmartRagConfig};
@@ -138,8 +138,8 @@ async fn rollouts(
     Ok(played)
 }
 
-/// Advantages and returns under the KL penalty, and the mean divergence of a choice. What was logged
-/// is the policy's own log-probability: rollouts are drawn at temperature 1 without mixing.
+/// Advantages and returns under the KL penalty, and the mean divergence of a choice. What was
+/// logged is the policy's own log-probability: rollouts are drawn at temperature 1 without mixing.
 fn prepare(
     scene: &Scene<'_>,
     trajectories: Vec<Trajectory>,

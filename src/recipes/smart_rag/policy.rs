@@ -166,8 +166,8 @@ impl Trajectory {
         self.rewards(config).iter().sum()
     }
 
-    /// What `policy` gives each choice of the episode: the log-probability of every turn's move, and
-    /// of every step of the selection, at temperature 1.
+    /// What `policy` gives each choice of the episode: the log-probability of every turn's move,
+    /// and of every step of the selection, at temperature 1.
     ///
     /// # Errors
     /// Weights that are not finite, or a record that contradicts its masks.
@@ -223,7 +223,7 @@ pub async fn play(
                 };
                 logits
                     .choose(&open, rules.exploration, rng)
-                    .map_err(|error| failed(query, error.to_string()))?
+                    .map_err(|error| RecipeError::Model(error.to_string()))?
             }
         };
         turns.push(Turn { state, open, taken, log_prob, value });

@@ -1,7 +1,9 @@
-//! A closed book made of known questions: the answer of the most similar one, and how similar it is.
+//! A closed book made of known questions: the answer of the most similar one, and how similar it
+//! is.
 //!
-//! The branch without documents for a reader that knows nothing by itself. Similarity is the overlap
-//! (Jaccard) of the words of two questions after SQuAD's normalisation: 1 for the same question.
+//! The branch without documents for a reader that knows nothing by itself. Similarity is the
+//! overlap (Jaccard) of the words of two questions after SQuAD's normalisation: 1 for the same
+//! question.
 
 use crate::datasets::Question;
 use crate::text;

@@ -1,5 +1,5 @@
-//! The recipe on riddles whose best plan is known: the environment's rules, exact probabilities, the
-//! released code's defects, and training that repeats and resumes.
+//! The recipe on riddles whose best plan is known: the environment's rules, exact probabilities,
+//! the released code's defects, and training that repeats and resumes.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 mod training;

@@ -2,7 +2,8 @@
 //!
 //! Owns the three kinds of samples (answer directly, retrieve with the best rewrite, answer from
 //! what was found), which come from one search over the moves of each question, and the loss on
-//! them. Gold answers enter through the reward alone; which passages are positive is never looked at.
+//! them. Gold answers enter through the reward alone; which passages are positive is never looked
+//! at.
 
 use super::batch::{SelectionBatch, TurnBatch};
 use super::config::{Rules, SmartRagConfig};
@@ -94,8 +95,10 @@ type Visits = BTreeMap<Vec<RewriteKind>, Visited>;
 /// Tries the branches of a question and keeps the best of each state.
 ///
 /// The state before any search and the one after a search with the question as asked are always
-/// visited; a further one only where it could still earn more than the best plan so far, after the
-/// cost of its retrievals. Ties go to fewer retrievals, then to the order of the rewrites.
+/// visited; a further one only where it could still earn more than what is known to be had, after
+/// the cost of its retrievals: from its own predecessor if that is one of these two, else from the
+/// start. Ties go to fewer retrievals, then to the order of the rewrites. A state gives a sample
+/// only if no move that was left untried could be better.
 ///
 /// # Errors
 /// A port that failed.
@@ -106,31 +109,49 @@ pub async fn lesson(
     config: &SmartRagConfig,
 ) -> Result<Lesson, RecipeError> {
     let mut visits = Visits::new();
-    let mut best = f64::NEG_INFINITY;
     // Breadth first: cheap plans set the bar that dear ones must be able to pass.
     let mut level: Vec<Vec<RewriteKind>> = vec![Vec::new()];
-    for depth in 0..=rules.quota as usize {
-        let cost = config.retrieval_cost * depth as f64;
+    for _ in 0..=rules.quota as usize {
         let mut next = Vec::new();
         for path in std::mem::take(&mut level) {
-            let is_base = path.is_empty() || path == [RewriteKind::Original];
-            if !is_base && BEST_ANSWER - cost <= best + SAME {
+            if !is_base(&path) && !could_gain(&visits, &path, config.retrieval_cost) {
                 continue;
             }
             let Some(visited) = visit(world, query, &path, (rules, config)).await? else {
                 continue;
             };
-            best = best.max(visited.answer - cost);
-            for kind in RewriteKind::ALL {
-                if visited.open[Move::Retrieve(kind).column()] {
-                    next.push([path.as_slice(), &[kind]].concat());
-                }
-            }
+            next.extend(visited.after(&path));
             visits.insert(path, visited);
         }
         level = next;
     }
     Ok(learned(visits, config))
+}
+
+/// States that every question gives, so that the second turn is learned from failures, too.
+fn is_base(path: &[RewriteKind]) -> bool {
+    path.is_empty() || path == [RewriteKind::Original]
+}
+
+/// Whether a state could earn more than what is known to be had from where it is compared.
+fn could_gain(visits: &Visits, path: &[RewriteKind], cost: f64) -> bool {
+    let parent = &path[..path.len().saturating_sub(1)];
+    let from: &[RewriteKind] = if is_base(parent) { parent } else { &[] };
+    let reached = visits
+        .iter()
+        .filter(|(known, _)| known.starts_with(from))
+        .map(|(known, visited)| visited.answer - cost * (known.len() - from.len()) as f64);
+    let most = BEST_ANSWER - cost * (path.len() - from.len()) as f64;
+    most > reached.fold(f64::NEG_INFINITY, f64::max) + SAME
+}
+
+impl Visited {
+    /// The states that one more retrieval leads to.
+    fn after(&self, path: &[RewriteKind]) -> Vec<Vec<RewriteKind>> {
+        let is_open = |kind: &RewriteKind| self.open[Move::Retrieve(*kind).column()];
+        let kinds = RewriteKind::ALL.into_iter().filter(is_open);
+        kinds.map(|kind| [path, &[kind]].concat()).collect()
+    }
 }
 
 /// Goes to a state by its rewrites; `None` where one of them is not open there.
@@ -218,8 +239,11 @@ fn learned(visits: Visits, config: &SmartRagConfig) -> Lesson {
                 (best, worth) = (Move::Retrieve(kind), later);
             }
         }
-        let (state, open) = (visited.state.clone(), visited.open);
-        lesson.turns.push(TurnSample { state, open, best, worth, retrievals: path.len() });
+        let untried = visited.after(&path).iter().any(|after| !worths.contains_key(after));
+        if !untried || worth >= BEST_ANSWER - config.retrieval_cost - SAME {
+            let (state, open) = (visited.state.clone(), visited.open);
+            lesson.turns.push(TurnSample { state, open, best, worth, retrievals: path.len() });
+        }
         lesson.selections.extend(visited.list.clone());
         worths.insert(path, worth);
     }
@@ -227,8 +251,8 @@ fn learned(visits: Visits, config: &SmartRagConfig) -> Lesson {
     lesson
 }
 
-/// The loss of the warm-up on some lessons: likelihood of best moves and of best selections, and the
-/// squared error of the value. `None` where they hold no choice at all.
+/// The loss of the warm-up on some lessons: likelihood of best moves and of best selections, and
+/// the squared error of the value. `None` where they hold no choice at all.
 pub(super) fn loss(
     policy: &SmartPolicy,
     lessons: &[&Lesson],

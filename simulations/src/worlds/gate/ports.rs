@@ -1,4 +1,5 @@
-//! Index, generators and reader of the world: functions of its seed and of the texts they are given.
+//! Index, generators and reader of the world: functions of its seed and of the texts they are
+//! given.
 
 use super::{DOCUMENTS, EMBEDDING, Kind, riddle};
 use actors::ports::{GenerateError, Generator, Search, SearchError, SearchIndex};
