@@ -13,7 +13,8 @@
 //!
 //! **Warm-up.** Three kinds of samples: answer directly, retrieve with the best rewrite, answer
 //! from what was found; see `warmup.rs`. Loss: `−mean ln π(best move) − mean ln π(best selection) +
-//! 0.5 mean (V − worth)²`.
+//! 0.5 mean (V − worth)²`, the first turn of a question weighing as much as its later ones
+//! together.
 //!
 //! **PPO.** `r_t = −cost` for a retrieval, `EM + F1` for the answer, each less
 //! `c (ln π − ln π_ref)` of the choices of that turn; `δ_t = r_t + γ V_{t+1} − V_t`,
@@ -31,7 +32,7 @@
 //! | `gradient_norm_max`, `epochs` | 0.5, 2 | code |
 //! | `kl` | start 0.001, target 0.2, gain 0.1, clip 0.2 | code |
 //! | `retrievals_max` | 2 | ours; the paper's N is not stated, its code searches once |
-//! | `rate`, `warmup_rate` | 3e-4, 1e-3 | ours: small heads; code: 2e-6 for a whole LM |
+//! | `rate`, `warmup_rate` | 3e-4, 2e-3 | ours: small heads; code: 2e-6 for a whole LM |
 //! | `iterations`, `questions`, `rollouts` | 60, 64, 4 | ours; code: 100 of 5,120 tokens |
 //! | `minibatches` | 4 | ours; code: 160 of 32 tokens |
 //!

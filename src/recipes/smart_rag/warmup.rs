@@ -251,6 +251,14 @@ fn learned(visits: Visits, config: &SmartRagConfig) -> Lesson {
     lesson
 }
 
+/// Weight of each turn of a lesson: the first turn counts as much as all later ones together, or a
+/// question that nothing helps would teach the second turn ten times over and the gate once.
+fn weights(lesson: &Lesson) -> Vec<f32> {
+    let later = lesson.turns.iter().filter(|turn| turn.retrievals > 0).count();
+    let of = |turn: &TurnSample| if turn.retrievals > 0 { 1.0 / later as f32 } else { 1.0 };
+    lesson.turns.iter().map(of).collect()
+}
+
 /// The loss of the warm-up on some lessons: likelihood of best moves and of best selections, and
 /// the squared error of the value. `None` where they hold no choice at all.
 pub(super) fn loss(
@@ -268,8 +276,12 @@ pub(super) fn loss(
         samples.iter().map(|s| (s.state.as_slice(), &s.open as &[bool; MOVES], s.best)).collect();
     let figures = TurnBatch::new(&turns, device)?.figures(&policy.turn)?;
     let worth: Vec<f32> = samples.iter().map(|s| s.worth as f32).collect();
-    let error = (figures.values - Tensor::new(worth, device)?)?.sqr()?.mean_all()?;
-    let mut loss = (figures.taken.neg()?.mean_all()? + (error * value_coefficient)?)?;
+    let error = (figures.values - Tensor::new(worth, device)?)?.sqr()?;
+    let weights: Vec<f32> = lessons.iter().flat_map(|lesson| weights(lesson)).collect();
+    let total = f64::from(weights.iter().sum::<f32>());
+    let weights = Tensor::new(weights, device)?;
+    let mean = |terms: &Tensor| (terms * &weights)?.sum_all()? / total;
+    let mut loss = (mean(&figures.taken.neg()?)? + (mean(&error)? * value_coefficient)?)?;
     let chosen: Vec<_> = lessons.iter().flat_map(|lesson| lesson.selections.clone()).collect();
     if let Some(batch) = SelectionBatch::new(&chosen, limits, &policy.head, device)? {
         loss = (loss + negative_log_likelihood(&batch.log_probs(&policy.head)?)?)?;
