@@ -3,7 +3,10 @@
 pub mod advantage;
 pub mod divergence;
 pub mod dpo;
+pub mod gae;
+pub mod kl_control;
 pub mod marginal;
+pub mod ppo;
 pub mod rrpo;
 pub mod sft;
 pub mod utility;

@@ -12,6 +12,7 @@ mod sections;
 mod source;
 
 pub use crate::recipes::online::OnlineConfig;
+pub use crate::recipes::smart_rag::SmartRagConfig;
 pub use error::{ConfigError, Place, Problem};
 pub use layers::{ENV_PREFIX, Layers};
 pub use llm::{FallbackConfig, FallbackKind, RewriteConfig, RewriteKind};
@@ -51,6 +52,8 @@ pub struct Config {
     /// How the policy learns: loss, step size, trust region. When it learns and what it remembers
     /// are in `service.learner` and `service.replay_buffer`.
     pub learner: OnlineConfig,
+    /// The recipe `smart_rag` of `regrade train`; a service does not read it.
+    pub smart_rag: SmartRagConfig,
     /// Logs and metrics.
     pub telemetry: TelemetryConfig,
 }

@@ -4,8 +4,8 @@
 //! configuration and the command line. See `ARCHITECTURE.md` for the map.
 
 pub mod adapters;
-pub mod bench;
 pub mod algorithms;
+pub mod bench;
 pub mod chat;
 pub mod cli;
 pub mod config;

@@ -21,3 +21,4 @@ pub mod sentence;
 pub mod serving;
 pub mod shortlist;
 pub mod trajectories;
+pub mod turn_head;

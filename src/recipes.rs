@@ -3,8 +3,8 @@
 pub mod dynamic_rag;
 pub mod fit;
 pub mod gate;
-pub mod grpo;
 pub mod generator;
+pub mod grpo;
 pub mod instance;
 pub mod lists;
 pub mod noise;
@@ -12,6 +12,7 @@ pub mod offline;
 pub mod online;
 pub mod rollout;
 pub mod rrpo;
+pub mod smart_rag;
 #[cfg(test)]
 mod toy;
 pub mod train_reader;

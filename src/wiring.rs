@@ -32,7 +32,7 @@ use crate::rewards::BlendError;
 use actors::clock::Clock;
 use actors::compute::ComputeError;
 use actors::ports::{
-    Environment, EventLog, Generator, LogError, SearchError, SearchIndex, SnapshotError,
+    Environment, EventLog, Generator, LogError, Rewriter, SearchError, SearchIndex, SnapshotError,
     SnapshotStore,
 };
 use actors::service::{LearnerFactory, PolicyFactory, Ports, Service, ServiceHandle, StartError};
@@ -175,6 +175,14 @@ pub async fn parts(config: &Config) -> Result<Parts, WiringError> {
         clock: Clock::System,
     };
     Ok(Parts { ports, reader, first })
+}
+
+/// What proposes further texts to search with; `None` where the configuration has none.
+///
+/// # Errors
+/// An endpoint or a prompt that cannot be used.
+pub fn rewriter(config: &Config) -> Result<Option<Arc<dyn Rewriter>>, WiringError> {
+    llm::rewriter(config)
 }
 
 /// Starts the service of a configuration.

@@ -1,5 +1,7 @@
 //! `regrade train`: trains a policy on question files, from what the generator does with documents.
 
+pub mod smart_rag;
+
 use super::progress::Progress;
 use super::settings::ConfigArgs;
 use super::{CliError, evaluate, say};
@@ -51,6 +53,9 @@ pub struct Args {
     /// Where the report is written, one JSON document.
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
+    /// What `smart_rag` needs beside.
+    #[command(flatten)]
+    pub smart_rag: smart_rag::Flags,
     /// Which questions.
     #[command(flatten)]
     pub selection: Selection,
@@ -67,6 +72,8 @@ pub enum Recipe {
     Rrpo,
     /// Preference of the best over the worst selection of each question.
     Dpo,
+    /// Gate, rewrites and selection as one policy: warm-up, then PPO.
+    SmartRag,
 }
 
 /// Trains one policy a seed.
@@ -78,6 +85,7 @@ pub async fn run(args: Args) -> Result<(), CliError> {
     config.learner.objective = match args.recipe {
         Recipe::Rrpo => Objective::Rrpo,
         Recipe::Dpo => Objective::Dpo,
+        Recipe::SmartRag => return smart_rag::run(args, config).await,
     };
     let failed = |doing: &'static str| move |e| CliError::failed(doing, e);
     let questions =

@@ -244,6 +244,11 @@ impl Check<'_> {
             let remedy = format!("change `{key}`, or leave it out for the default");
             self.require(false, &[&key], &format!("expected {expected}"), &remedy);
         }
+        if let Err((field, expected)) = config.smart_rag.validate() {
+            let key = format!("smart_rag.{field}");
+            let remedy = format!("change `{key}`, or leave it out for the default");
+            self.require(false, &[&key], &format!("expected {expected}"), &remedy);
+        }
     }
 
     fn models(&mut self, config: &Config) {

@@ -10,6 +10,7 @@ use super::features;
 use super::head::{Head, HeadConfig, Prior};
 use super::reader::{PairReader, Reading};
 use super::selection::{Masks, select};
+use super::turn_head::{TurnHead, TurnHeadConfig, state};
 use actors::ports::{DecideRequest, Policy, PolicyError};
 use actors::types::{CandidateStates, Decision, Gate, PolicySnapshot, PolicyStamp, PolicyVersion};
 use candle_core::{Device, Tensor};
@@ -26,6 +27,7 @@ pub const LAYOUT: &str = "regrade-states/1";
 const HEADER: &str = "regrade";
 const HEAD_PREFIX: &str = "head.";
 const TRUNK_PREFIX: &str = "trunk.";
+const TURN_PREFIX: &str = "turn.";
 
 /// What the file says of itself.
 #[derive(Serialize, Deserialize)]
@@ -33,6 +35,9 @@ const TRUNK_PREFIX: &str = "trunk.";
 struct Header {
     layout: String,
     head: HeadConfig,
+    /// Absent in files without a turn head.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    turn: Option<TurnHeadConfig>,
 }
 
 /// Everything that is trained.
@@ -44,6 +49,9 @@ pub struct PolicyWeights {
     /// [`PairReader::with_trunk`] takes them; `None` where the trunk is the frozen model folder
     /// (`head`).
     pub trunk: Option<Arc<BTreeMap<String, Tensor>>>,
+    /// What decides between answering and retrieving, where that was trained (`smart_rag`). It is
+    /// kept with the weights; [`EncoderPolicy`] itself always retrieves once.
+    pub turn: Option<TurnHead>,
 }
 
 impl PolicyWeights {
@@ -64,7 +72,7 @@ impl PolicyWeights {
             prior.stop = -features::SCALARS[relevance].1;
         }
         let head = Head::init(config, &prior, seed, device)?;
-        Ok(Self { head, trunk: None })
+        Ok(Self { head, trunk: None, turn: None })
     }
 }
 
@@ -76,7 +84,9 @@ pub struct WeightsError(String);
 /// safetensors bytes of the weights, with the layout and the head's sizes as metadata.
 pub fn to_bytes(weights: &PolicyWeights) -> Result<Vec<u8>, String> {
     let trunk = weights.trunk.iter().flat_map(|t| t.iter()).map(|t| (TRUNK_PREFIX, t));
-    let named = weights.head.tensors().iter().map(|t| (HEAD_PREFIX, t)).chain(trunk);
+    let turn = weights.turn.iter().flat_map(|turn| turn.tensors().iter());
+    let turn = turn.map(|t| (TURN_PREFIX, t));
+    let named = weights.head.tensors().iter().map(|t| (HEAD_PREFIX, t)).chain(trunk).chain(turn);
     let mut raw: BTreeMap<String, (Vec<usize>, Vec<u8>)> = BTreeMap::new();
     for (prefix, (name, tensor)) in named {
         let values = tensor.flatten_all().and_then(|t| t.to_vec1::<f32>());
@@ -94,7 +104,11 @@ pub fn to_bytes(weights: &PolicyWeights) -> Result<Vec<u8>, String> {
     }
     // One key only: several would be written in the order of a hash map, and the digest of equal
     // weights would differ from run to run.
-    let header = Header { layout: LAYOUT.to_owned(), head: weights.head.config().clone() };
+    let header = Header {
+        layout: LAYOUT.to_owned(),
+        head: weights.head.config().clone(),
+        turn: weights.turn.as_ref().map(|turn| turn.config().clone()),
+    };
     let header = serde_json::to_string(&header).map_err(|e| e.to_string())?;
     let metadata = HashMap::from([(HEADER.to_owned(), header)]);
     safetensors::serialize(views, Some(metadata)).map_err(|e| format!("cannot export weights: {e}"))
@@ -109,7 +123,7 @@ pub fn from_bytes(bytes: &[u8], device: &Device) -> Result<PolicyWeights, Weight
     let Some(header) = text.and_then(|text| serde_json::from_str::<Header>(text).ok()) else {
         return Err(fail("the weights carry no policy header; are they a model instead?".into()));
     };
-    let (layout, config) = (header.layout, header.head);
+    let (layout, config, turn_config) = (header.layout, header.head, header.turn);
     if layout != LAYOUT {
         return Err(fail(format!("the weights have state layout `{layout}`, expected `{LAYOUT}`")));
     }
@@ -118,7 +132,7 @@ pub fn from_bytes(bytes: &[u8], device: &Device) -> Result<PolicyWeights, Weight
         return Err(fail(format!("the head takes {found} scalar features, expected {expected}")));
     }
     let file = SafeTensors::deserialize(bytes).map_err(|e| fail(e.to_string()))?;
-    let (mut head, mut trunk) = (BTreeMap::new(), BTreeMap::new());
+    let (mut head, mut trunk, mut turn) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
     for (name, view) in file.tensors() {
         if view.dtype() != safetensors::Dtype::F32 {
             return Err(fail(format!("tensor `{name}` is {:?}, expected F32", view.dtype())));
@@ -137,12 +151,32 @@ pub fn from_bytes(bytes: &[u8], device: &Device) -> Result<PolicyWeights, Weight
             head.insert(name.to_owned(), tensor);
         } else if let Some(name) = name.strip_prefix(TRUNK_PREFIX) {
             trunk.insert(name.to_owned(), tensor);
+        } else if let Some(name) = name.strip_prefix(TURN_PREFIX) {
+            turn.insert(name.to_owned(), tensor);
         } else {
             return Err(fail(format!("tensor `{name}` belongs to neither head nor trunk")));
         }
     }
     let head = Head::from_tensors(config, head).map_err(fail)?;
-    Ok(PolicyWeights { head, trunk: (!trunk.is_empty()).then(|| Arc::new(trunk)) })
+    let turn = match turn_config {
+        Some(config) => Some(turn_head(config, turn).map_err(fail)?),
+        None if turn.is_empty() => None,
+        None => {
+            return Err(fail("the weights have a turn head that the header is silent of".into()));
+        }
+    };
+    Ok(PolicyWeights { head, trunk: (!trunk.is_empty()).then(|| Arc::new(trunk)), turn })
+}
+
+fn turn_head(
+    config: TurnHeadConfig,
+    tensors: BTreeMap<String, Tensor>,
+) -> Result<TurnHead, String> {
+    if config.scalars != state::SCALARS.len() {
+        let (found, expected) = (config.scalars, state::SCALARS.len());
+        return Err(format!("the turn head takes {found} scalar features, expected {expected}"));
+    }
+    TurnHead::from_tensors(config, tensors)
 }
 
 /// Reads a snapshot after checking its digest.

@@ -61,7 +61,7 @@ impl Live {
                 Some(Arc::new(tensors))
             }
         };
-        Ok(PolicyWeights { head: self.head.snapshot()?, trunk })
+        Ok(PolicyWeights { head: self.head.snapshot()?, trunk, turn: champion.turn.clone() })
     }
 
     /// Variables of head and trunk; their names do not meet.
