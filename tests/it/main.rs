@@ -6,6 +6,7 @@ mod contracts;
 mod deploy;
 mod gateway;
 mod ingest;
+mod interchange;
 mod kafka;
 mod llm;
 mod parity;
