@@ -19,6 +19,7 @@ pub mod judge_http;
 pub mod judge_reference;
 pub mod log_embedded;
 pub mod log_kafka;
+pub mod readings_file;
 pub mod resilience;
 pub mod rewriter_http;
 pub mod snapshots_object;

@@ -21,7 +21,7 @@ use crate::adapters::log_kafka::KafkaLog;
 use crate::adapters::snapshots_object::{self, ObjectSnapshots};
 use crate::chat::{ClientError, PromptError};
 use crate::config::{Config, Device, GeneratorKind, IndexKind, LogKind, Trainable};
-use crate::policy::reader::{PairReader, ReaderArgs, ReaderError};
+use crate::policy::reader::{PairReader, ReaderArgs, ReaderError, StoreError};
 use crate::policy::serving::{self, EncoderPolicy};
 use crate::recipes::online::OnlineLearner;
 use crate::retrieval::Embedder;
@@ -48,6 +48,9 @@ const LOG_FILE: &str = "events.redb";
 /// Why a part could not be put in place.
 #[derive(Debug, thiserror::Error)]
 pub enum WiringError {
+    /// Kept readings cannot be opened.
+    #[error(transparent)]
+    Readings(#[from] StoreError),
     /// A folder cannot be made.
     #[error("cannot make folder `{folder}`: give another in `{key}`, or the right to write there")]
     Folder {
@@ -209,12 +212,13 @@ fn models(
     config: &Config,
     args: ReaderArgs,
 ) -> Result<(Arc<PairReader>, Arc<dyn Generator>), WiringError> {
-    let reader = lab::load_reader(&config.policy.model, args.clone())?;
+    let store = lab::readings(&args)?;
+    let reader = lab::load_reader(&config.policy.model, args.clone(), store.as_ref())?;
     let answering = || {
         let answering = if config.generator.model == config.policy.model {
             Arc::clone(&reader)
         } else {
-            lab::load_reader(&config.generator.model, args)?
+            lab::load_reader(&config.generator.model, args, store.as_ref())?
         };
         lab::reader_generator(config, answering)
     };
@@ -302,7 +306,7 @@ async fn kafka_log(config: &Config, folder: &Path) -> Result<KafkaLog, LogError>
 /// # Errors
 /// The model folder cannot be loaded.
 pub fn first_policy(config: &Config) -> Result<PolicySnapshot, WiringError> {
-    let reader = lab::load_reader(&config.policy.model, config.generator.reader.clone())?;
+    let reader = lab::load_reader(&config.policy.model, config.generator.reader.clone(), None)?;
     serving::first_snapshot(reader.width(), config.policy.seed, &TensorDevice::Cpu)
         .map_err(WiringError::Policy)
 }

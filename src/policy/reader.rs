@@ -8,11 +8,13 @@ mod cache;
 mod model;
 mod pairs;
 mod spans;
+mod store;
 mod trunk;
 
 pub use model::{ReaderModel, ReaderOutput};
 pub use pairs::{Pair, PairEncoder, passage_text};
 pub use spans::{Span, best_span};
+pub use store::{ReadingStore, StoreError};
 pub use trunk::LiveTrunk;
 
 use super::encoder::{EncoderError, PackedBatch, Weights, batches};
@@ -22,7 +24,7 @@ use cache::{Cache, Key};
 use candle_core::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use trunk::Source;
@@ -60,6 +62,9 @@ pub enum ReaderError {
     /// A trunk was made for another encoder.
     #[error("tensor `{0}` is no weight of this encoder; was the trunk trained on another model?")]
     ForeignTensor(String),
+    /// Kept readings cannot be read or written.
+    #[error(transparent)]
+    Store(#[from] StoreError),
     /// The folder is unusable.
     #[error(transparent)]
     Folder(#[from] ModelFolderError),
@@ -86,8 +91,12 @@ pub struct ReaderArgs {
     pub max_question_bytes: usize,
     /// Tokens encoded in one forward pass; bounds memory.
     pub batch_tokens: usize,
-    /// Readings kept; 0 keeps none.
+    /// Readings kept in memory; 0 keeps none.
     pub cache_capacity: usize,
+    /// File in which readings are kept beyond the process, for work that reads the same pairs again
+    /// and again (training, evaluation); it grows by about 1.6 KB a pair. Whoever loads the reader
+    /// opens it.
+    pub store: Option<PathBuf>,
 }
 
 impl Default for ReaderArgs {
@@ -98,7 +107,15 @@ impl Default for ReaderArgs {
             max_question_bytes: 16_384,
             batch_tokens: 4_096,
             cache_capacity: 20_000,
+            store: None,
         }
+    }
+}
+
+impl ReaderArgs {
+    /// The limits that decide what is read of a pair.
+    fn lengths(&self) -> (usize, usize) {
+        (self.max_tokens, self.max_question_tokens)
     }
 }
 
@@ -148,6 +165,8 @@ pub struct ReaderCounters {
     pub tokens_encoded: u64,
     /// Pairs answered from the cache, or asked for twice in one call.
     pub cache_hits: u64,
+    /// Pairs answered from the store.
+    pub store_hits: u64,
 }
 
 /// The reader with its tokenizer, cache and counters.
@@ -163,6 +182,8 @@ pub struct PairReader {
     pairs_encoded: AtomicU64,
     tokens_encoded: AtomicU64,
     cache_hits: AtomicU64,
+    store_hits: AtomicU64,
+    store: Option<Arc<dyn ReadingStore>>,
 }
 
 impl PairReader {
@@ -203,7 +224,17 @@ impl PairReader {
             pairs_encoded: AtomicU64::new(0),
             tokens_encoded: AtomicU64::new(0),
             cache_hits: AtomicU64::new(0),
+            store_hits: AtomicU64::new(0),
+            store: None,
         })
+    }
+
+    /// Keeps readings in `store` too, beyond the life of this process. They are named by the model
+    /// and the limits as well as the pair, so that one store serves several readers.
+    #[must_use]
+    pub fn with_store(mut self, store: Arc<dyn ReadingStore>) -> Self {
+        self.store = Some(store);
+        self
     }
 
     /// Hidden width H of the states in a [`Reading`].
@@ -222,6 +253,7 @@ impl PairReader {
             pairs_encoded: self.pairs_encoded.load(Ordering::Relaxed),
             tokens_encoded: self.tokens_encoded.load(Ordering::Relaxed),
             cache_hits: self.cache_hits.load(Ordering::Relaxed),
+            store_hits: self.store_hits.load(Ordering::Relaxed),
         }
     }
 
@@ -248,8 +280,7 @@ impl PairReader {
             }
         }
         self.cache_hits.fetch_add((pairs.len() - missing.len()) as u64, Ordering::Relaxed);
-        let wanted: Vec<(&str, &Document)> = missing.iter().map(|(_, pair)| *pair).collect();
-        let fresh = self.encode(&wanted)?;
+        let fresh = self.encode_or_recall(&missing)?;
         let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
         for ((key, _), reading) in missing.into_iter().zip(fresh) {
             let reading = Arc::new(reading);
@@ -258,6 +289,30 @@ impl PairReader {
         }
         // Every key is known or was missing and has been read.
         Ok(keys.iter().filter_map(|key| known.get(key).cloned()).collect())
+    }
+
+    /// Readings of pairs that the cache does not know: from the store where it has them, else
+    /// encoded and put there.
+    fn encode_or_recall(
+        &self,
+        missing: &[(Key, (&str, &Document))],
+    ) -> Result<Vec<Reading>, ReaderError> {
+        let Some(store) = self.store.as_deref().filter(|_| !missing.is_empty()) else {
+            return self.encode(&missing.iter().map(|(_, pair)| *pair).collect::<Vec<_>>());
+        };
+        let model = format!("{}/{:?}", self.source.digest, self.args.lengths());
+        let names: Vec<_> = missing.iter().map(|(key, _)| key.named(&model)).collect();
+        let mut readings = store::recall(store, &names, self.model.width())?;
+        let unknown: Vec<usize> = (0..missing.len()).filter(|&i| readings[i].is_none()).collect();
+        let known = (missing.len() - unknown.len()) as u64;
+        self.store_hits.fetch_add(known, Ordering::Relaxed);
+        let wanted: Vec<_> = unknown.iter().map(|&i| missing[i].1).collect();
+        let fresh = self.encode(&wanted)?;
+        store::keep(store, unknown.iter().map(|&i| names[i]).zip(&fresh))?;
+        for (i, reading) in unknown.into_iter().zip(fresh) {
+            readings[i] = Some(reading);
+        }
+        Ok(readings.into_iter().flatten().collect())
     }
 
     /// Encodes pairs without looking into the cache.

@@ -8,8 +8,9 @@ use crate::adapters::environment::{EnvironmentConfig, GeneratorEnvironment};
 use crate::adapters::generator_reader::ReaderGenerator;
 use crate::adapters::index_embedded::WhenUnavailable;
 use crate::adapters::judge_reference::ReferenceJudge;
+use crate::adapters::readings_file::ReadingsFile;
 use crate::config::{Config, IndexKind};
-use crate::policy::reader::{PairReader, ReaderArgs};
+use crate::policy::reader::{PairReader, ReaderArgs, ReadingStore};
 use actors::compute::{Compute, ComputeMode};
 use actors::ports::{Environment, Generator, Judge, SearchIndex};
 use actors::types::Document;
@@ -64,10 +65,24 @@ pub async fn lab(config: &Config, passages: &[Document], pairs: usize) -> Result
     })
 }
 
-pub(super) fn load_reader(folder: &Path, args: ReaderArgs) -> Result<Arc<PairReader>, WiringError> {
+/// Loads a reader; `store` keeps its readings beyond the process.
+pub(super) fn load_reader(
+    folder: &Path,
+    args: ReaderArgs,
+    store: Option<&Arc<ReadingsFile>>,
+) -> Result<Arc<PairReader>, WiringError> {
     let reader = PairReader::load(folder, args)
         .map_err(|source| WiringError::Reader { folder: folder.to_owned(), source })?;
-    Ok(Arc::new(reader))
+    Ok(Arc::new(match store {
+        Some(store) => reader.with_store(Arc::clone(store) as Arc<dyn ReadingStore>),
+        None => reader,
+    }))
+}
+
+/// Opens the file of readings that the settings name, if they name one.
+pub(super) fn readings(args: &ReaderArgs) -> Result<Option<Arc<ReadingsFile>>, WiringError> {
+    let Some(path) = &args.store else { return Ok(None) };
+    Ok(Some(Arc::new(ReadingsFile::open(path)?)))
 }
 
 pub(super) fn reader_generator(

@@ -20,6 +20,14 @@ impl Key {
         }
         Self(hasher.finalize().into())
     }
+
+    /// The name of the pair as `model` reads it.
+    pub(super) fn named(&self, model: &str) -> [u8; 32] {
+        let mut hasher = Sha256::new();
+        hasher.update(model.as_bytes());
+        hasher.update(self.0);
+        hasher.finalize().into()
+    }
 }
 
 /// Readings by key, at most `capacity` of them.
