@@ -134,7 +134,7 @@ impl Cases {
         &self,
         mut compute: impl FnMut(&Case) -> Result<Vec<f64>, String>,
     ) -> Result<Report, ParityError> {
-        let mut tally = Tally::default();
+        let (mut tally, mut out_of_order) = (Tally::default(), None);
         for (line, case) in &self.cases {
             let failed =
                 |reason| ParityError::Compute { path: self.path.clone(), line: *line, reason };
@@ -146,9 +146,12 @@ impl Cases {
             }
             let tolerance = case.tolerance.unwrap_or(self.tolerance);
             tally.take(*line, expected, &found, tolerance);
-            self.check_order(*line, case, &found, tolerance)?;
+            out_of_order =
+                out_of_order.or_else(|| self.check_order(*line, case, &found, tolerance).err());
         }
-        tally.report(self)
+        // A logit that is off says more than the order that follows from it.
+        let report = tally.report(self)?;
+        out_of_order.map_or(Ok(report), Err)
     }
 
     /// Neighbours in the other side's order stand so here, unless two tolerances could turn them.
@@ -213,9 +216,9 @@ impl Tally {
             self.logits += 1;
             self.max_difference = self.max_difference.max(difference);
             // Not a number is beyond every tolerance.
-            if !(difference <= tolerance) {
+            if difference.is_nan() || difference > tolerance {
                 self.beyond += 1;
-                let is_worse = |worst: Off| !(difference <= worst.difference());
+                let is_worse = |worst: Off| difference.is_nan() || difference > worst.difference();
                 if self.worst.is_none_or(is_worse) {
                     self.worst = Some(off);
                 }

@@ -145,7 +145,7 @@ fn check_numbers(lead: &str, reward: Option<f64>, log_prob: Option<f64>) -> Resu
         return Err(format!("field `{lead}reward` is {reward}"));
     }
     // A probability may exceed 1 by rounding.
-    match log_prob.filter(|value| !(*value <= 1e-9)) {
+    match log_prob.filter(|value| value.is_nan() || *value > 1e-9) {
         Some(value) => Err(format!("field `{lead}log_prob` is {value}, expected at most 0")),
         None => Ok(()),
     }

@@ -10,6 +10,7 @@ use regrade::policy::{policy_folder, serving};
 use regrade::wiring;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
+use tokio::runtime::Runtime;
 
 /// A BERT of random weights as transformers saves it, with the logits that transformers computes;
 /// written by `tests/oracles/parity.py fixtures`.
@@ -95,9 +96,14 @@ async fn logged() -> Tiny {
     tiny
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_log_goes_out_as_training_data_and_as_cases_and_a_policy_comes_back() {
-    let tiny = logged().await;
+#[test]
+fn a_log_goes_out_as_training_data_and_as_cases_and_a_policy_comes_back() {
+    // The service lets go of its log with its runtime.
+    let tiny = Runtime::new().unwrap().block_on(logged());
+    Runtime::new().unwrap().block_on(round_trip(&tiny));
+}
+
+async fn round_trip(tiny: &Tiny) {
     let flags = tiny.flags();
     let at = |name: &str| tiny.text(name);
 
@@ -136,7 +142,7 @@ async fn a_log_goes_out_as_training_data_and_as_cases_and_a_policy_comes_back() 
     let asked =
         ["export", "parity-inputs", "--quantity", "scores", "--count", "5", "--out", &cases];
     command(&words(&asked, &flags)).await.unwrap();
-    import_policy(&tiny, &flags).await;
+    import_policy(tiny, &flags).await;
 }
 
 /// The service's own first weights as if they came from elsewhere, with the scores that were logged.

@@ -13,6 +13,7 @@ use rand::rngs::StdRng;
 use rand::seq::SliceRandom as _;
 use rand::{Rng as _, SeedableRng as _};
 use regrade::policy::features;
+use regrade::recipes::instance::Instance;
 use serde::Serialize;
 
 /// Leading columns of a state that stand for an encoder's.
@@ -120,6 +121,21 @@ impl Puzzle {
                 self.extend(world, order, best);
                 order.pop();
             }
+        }
+    }
+}
+
+/// What a recipe is given; the kinds of the documents are only in the states.
+impl From<Puzzle> for Instance {
+    fn from(puzzle: Puzzle) -> Self {
+        Self {
+            query: puzzle.query,
+            dataset: "planted".to_owned(),
+            answer_type: "short".to_owned(),
+            positives: Vec::new(),
+            tokens: vec![TOKENS; puzzle.candidates.len()],
+            candidates: puzzle.candidates,
+            states: puzzle.states,
         }
     }
 }
