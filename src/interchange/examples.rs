@@ -189,14 +189,14 @@ impl Maker<'_> {
     fn preferred_answer<'a>(
         &self,
         shown: &Imitated<'_>,
-        answers: impl Iterator<Item = &'a str>,
+        mut answers: impl Iterator<Item = &'a str>,
     ) -> Made {
         let references = &shown.query.references;
         let Some(best) = references.first() else { return Ok(Err(Refused::NoReference)) };
         let right: Vec<String> = references.iter().map(|text| normalise(text)).collect();
         let is_wrong =
             |answer: &&str| !answer.trim().is_empty() && !right.contains(&normalise(answer));
-        let Some(wrong) = answers.into_iter().find(is_wrong) else {
+        let Some(wrong) = answers.find(is_wrong) else {
             return Ok(Err(Refused::NoWrongAnswer));
         };
         let limits = self.rules.limits;
