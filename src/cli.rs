@@ -11,6 +11,8 @@ pub mod demo;
 mod error;
 pub mod evaluate;
 pub mod evaluate_retrieval;
+pub mod export;
+pub mod import;
 pub mod index;
 pub mod policy;
 pub mod progress;
@@ -58,6 +60,10 @@ enum Command {
     Compare(compare::Args),
     /// Score retrieval: hits, recall, nDCG and MRR of terms, vectors and their fusion.
     EvaluateRetrieval(evaluate_retrieval::Args),
+    /// Write training data for other trainers, or inputs to compare weights by.
+    Export(export::Args),
+    /// Take in weights that were trained elsewhere, checked against what they compute there.
+    Import(import::Args),
     /// List, show, export and move policy versions.
     Policy(policy::Args),
     /// Check configuration files.
@@ -83,6 +89,8 @@ pub async fn run(cli: Cli) -> Result<(), CliError> {
         Command::BenchPapers(args) => bench_papers::run(args).await,
         Command::Compare(args) => compare::run(args).await,
         Command::EvaluateRetrieval(args) => evaluate_retrieval::run(args).await,
+        Command::Export(args) => export::run(args).await,
+        Command::Import(args) => import::run(args).await,
         Command::Policy(args) => policy::run(args).await,
         Command::Check(args) => check::run(args).await,
         Command::Audit(args) => audit::run(args).await,

@@ -14,6 +14,7 @@ pub mod demo;
 pub mod evaluate;
 pub mod gateway;
 pub mod ingest;
+pub mod interchange;
 pub mod policy;
 pub mod recipes;
 pub mod retrieval;

@@ -20,6 +20,7 @@ use crate::recipes::instance::{Instance, lay_out, split_validation};
 use crate::wiring::{self, Lab};
 use actors::compute::{Compute, ComputeMode};
 use actors::types::{PolicySnapshot, PolicyVersion};
+use candle_core::Device;
 use figures::table;
 use serde_json::json;
 use std::path::{Path, PathBuf};
@@ -264,7 +265,9 @@ fn moved(
     head: &AnswerHead,
     recipe: &str,
 ) -> Result<PolicySnapshot, CliError> {
-    let weights = PolicyWeights { head: head.head().clone(), trunk: None };
+    let known = serving::from_snapshot(policy, &Device::Cpu)
+        .map_err(|e| CliError::failed("cannot read the policy's weights", e))?;
+    let weights = PolicyWeights { head: head.head().clone(), ..known };
     let bytes = serving::to_bytes(&weights).map_err(CliError::because)?;
     if PolicySnapshot::digest_of(&bytes) == policy.digest {
         return Ok(policy.clone());

@@ -8,6 +8,7 @@ mod evaluate;
 mod gateway;
 mod generator;
 mod ingest;
+mod interchange;
 mod kafka;
 mod llm;
 mod parity;

@@ -12,6 +12,9 @@ pub struct ReaderModel {
     encoder: Encoder,
     span: (Tensor, Tensor),
     rel: (Tensor, Tensor),
+    /// What stands between `[CLS]` and the relevance head in cross-encoders of the BERT family:
+    /// tanh of a linear map (`rel.pooler.weight`, `rel.pooler.bias`); readers trained here have none.
+    pooler: Option<(Tensor, Tensor)>,
 }
 
 /// Outputs of [`ReaderModel::forward`] for B pairs of T tokens in all.
@@ -35,6 +38,13 @@ impl ReaderModel {
             encoder: Encoder::new(config, weights)?,
             span: (weights.get("span.weight", &[2, h])?, weights.get("span.bias", &[2])?),
             rel: (weights.get("rel.weight", &[1, h])?, weights.get("rel.bias", &[1])?),
+            pooler: match weights.tensors().contains_key("rel.pooler.weight") {
+                false => None,
+                true => Some((
+                    weights.get("rel.pooler.weight", &[h, h])?,
+                    weights.get("rel.pooler.bias", &[h])?,
+                )),
+            },
         })
     }
 
@@ -49,7 +59,11 @@ impl ReaderModel {
         let first: Vec<u32> = batch.offsets().spans().map(|(start, _)| start as u32).collect();
         let cls = states.index_select(&Tensor::new(first, states.device())?, 0)?;
         let span = layers::linear(&states, &self.span.0, &self.span.1)?;
-        let rel = layers::linear(&cls, &self.rel.0, &self.rel.1)?.squeeze(D::Minus1)?;
+        let pooled = match &self.pooler {
+            None => cls.clone(),
+            Some((weight, bias)) => layers::linear(&cls, weight, bias)?.tanh()?,
+        };
+        let rel = layers::linear(&pooled, &self.rel.0, &self.rel.1)?.squeeze(D::Minus1)?;
         Ok(ReaderOutput { states, cls, span, rel })
     }
 }
