@@ -201,7 +201,9 @@ pub async fn run(
         } else {
             let policy = match entrant.recipe() {
                 None => None,
-                Some(_) => Some(trained(folder, plan, (entrant, *seed), (lab, loaded), watch)?),
+                Some(_) => {
+                    Some(trained(folder, plan, (entrant, *seed), (lab, config, loaded), watch)?)
+                }
             };
             let table = measured((entrant, policy.as_ref(), *seed), lab, config, loaded).await?;
             write_json(&path, &table)?;
@@ -236,7 +238,7 @@ fn trained(
     folder: &Folder,
     plan: &Plan,
     (entrant, seed): (&Entrant, u64),
-    (lab, loaded): (&Lab, &[Loaded]),
+    (lab, config, loaded): (&Lab, &Config, &[Loaded]),
     watch: &mut dyn Watch,
 ) -> Result<PolicySnapshot, BenchError> {
     let place = folder.policy(entrant.name(), seed);
@@ -248,9 +250,13 @@ fn trained(
         watch.point(&format!("{}-{seed}", entrant.name()), phase, point)
     };
     let failed = |source| BenchError::Recipe { entrant: entrant.name().to_owned(), seed, source };
-    let (snapshot, report) =
-        entrants::train((entrant, seed, plan.quick), lab, loaded, (&checkpoints, &mut progress))
-            .map_err(failed)?;
+    let (snapshot, report) = entrants::train(
+        (entrant, seed, plan.quick),
+        (lab, config),
+        loaded,
+        (&checkpoints, &mut progress),
+    )
+    .map_err(failed)?;
     let training = serde_json::json!({
         "runs": [{ "recipe": entrant.name(), "seed": seed, "rounds": [report] }]
     });
@@ -281,7 +287,7 @@ async fn measured(
             ),
             None => entrant.baseline(lab, benchmark, seed)?,
         };
-        let limits: SelectionLimits = entrant.limits(config.service.limits);
+        let limits: SelectionLimits = entrant.limits(config);
         let setting = Setting {
             index: &*benchmark.index,
             generator: &*lab.generator,

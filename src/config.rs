@@ -11,7 +11,10 @@ mod llm;
 mod sections;
 mod source;
 
+pub use crate::recipes::dynamic_rag::DynamicRagConfig;
+pub use crate::recipes::grpo::GrpoConfig;
 pub use crate::recipes::online::OnlineConfig;
+pub use crate::recipes::rrpo::RrpoConfig;
 pub use crate::recipes::smart_rag::SmartRagConfig;
 pub use error::{ConfigError, Place, Problem};
 pub use layers::{ENV_PREFIX, Layers};
@@ -52,6 +55,12 @@ pub struct Config {
     /// How the policy learns: loss, step size, trust region. When it learns and what it remembers
     /// are in `service.learner` and `service.replay_buffer`.
     pub learner: OnlineConfig,
+    /// The recipe `dynamic_rag` of `regrade train`; a service does not read it.
+    pub dynamic_rag: DynamicRagConfig,
+    /// The recipe `rrpo` of `regrade train`; a service does not read it.
+    pub rrpo: RrpoConfig,
+    /// The recipe `grpo` of `regrade train`, with the settings of RRPO; a service does not read it.
+    pub grpo: GrpoConfig,
     /// The recipe `smart_rag` of `regrade train`; a service does not read it.
     pub smart_rag: SmartRagConfig,
     /// Logs and metrics.

@@ -11,7 +11,7 @@ mod operator;
 mod reader;
 
 pub use embedder::{IndexTarget, chunk_tokenizer, index_target, retrievers};
-pub use lab::{Lab, PAIRS_KEPT, lab, pool};
+pub use lab::{Lab, PAIRS_KEPT, lab, mono_t5, pool};
 pub use operator::OperatorLog;
 
 use crate::adapters::index_embedded::EmbeddedIndex;

@@ -1,6 +1,7 @@
 //! Who enters: baselines by name, and recipes with their settings.
 
 use super::{BenchError, Loaded};
+use crate::config::{Config, DynamicRagConfig, GrpoConfig, RrpoConfig};
 use crate::policy::baselines::{self, Positives, Tools as BaselineTools};
 use crate::policy::head::Head;
 use crate::policy::pointwise::logistic;
@@ -9,7 +10,6 @@ use crate::recipes::fit::{Keep, Point, RecipeError};
 use crate::recipes::instance::Instance;
 use crate::recipes::lists::{RecipeReport, Tools};
 use crate::recipes::noise::Noisy;
-use crate::recipes::rrpo::RrpoConfig;
 use crate::recipes::{dynamic_rag, grpo, rrpo};
 use crate::wiring::Lab;
 use actors::ports::{Environment, Policy};
@@ -126,11 +126,13 @@ impl Entrant {
     }
 
     /// What masks it: a fixed k keeps its k when it serves.
-    pub(super) fn limits(&self, others: SelectionLimits) -> SelectionLimits {
+    pub(super) fn limits(&self, settings: &Config) -> SelectionLimits {
         match self.recipe {
-            Some(Recipe::Rrpo { k, .. }) => SelectionLimits { k_min: k, k_max: k, ..others },
-            Some(Recipe::Clone | Recipe::DynamicRag) => dynamic_rag_config(0, false).limits,
-            Some(Recipe::RrpoFree | Recipe::Grpo) => grpo::defaults().limits,
+            Some(Recipe::Rrpo { k, .. }) => {
+                SelectionLimits { k_min: k, k_max: k, ..settings.rrpo.limits }
+            }
+            Some(Recipe::Clone | Recipe::DynamicRag) => settings.dynamic_rag.limits,
+            Some(Recipe::RrpoFree | Recipe::Grpo) => settings.grpo.limits,
             None => SelectionLimits { k_min: 1, k_max: 20, token_budget: u32::MAX },
         }
     }
@@ -163,31 +165,36 @@ impl Entrant {
     }
 }
 
-fn dynamic_rag_config(seed: u64, quick: bool) -> dynamic_rag::DynamicRagConfig {
-    let mut config = dynamic_rag::DynamicRagConfig { seed, ..Default::default() };
+fn dynamic_rag_config(settings: &Config, (seed, quick): (u64, bool)) -> DynamicRagConfig {
+    let mut config = DynamicRagConfig { seed, ..settings.dynamic_rag.clone() };
     if quick {
-        config.clone.epochs = 2;
-        config.prefer.epochs = 2;
+        config.clone.epochs = config.clone.epochs.min(2);
+        config.prefer.epochs = config.prefer.epochs.min(2);
     }
     config
 }
 
-fn rrpo_config(recipe: Recipe, seed: u64, quick: bool) -> RrpoConfig {
-    let mut config = match recipe {
-        Recipe::Rrpo { k, .. } => {
-            let limits = SelectionLimits { k_min: k, k_max: k, token_budget: u32::MAX };
-            RrpoConfig { seed, limits, ..RrpoConfig::default() }
-        }
+fn rrpo_config(settings: &Config, recipe: Recipe, (seed, quick): (u64, bool)) -> RrpoConfig {
+    let mut config = RrpoConfig { seed, ..settings.rrpo.clone() };
+    match recipe {
+        Recipe::Rrpo { k, .. } => (config.limits.k_min, config.limits.k_max) = (k, k),
         // Prefix rewards of a policy that may stop favour long lists; only the whole counts.
-        Recipe::RrpoFree => {
-            RrpoConfig { seed, limits: grpo::defaults().limits, gamma: 0.0, ..Default::default() }
-        }
-        _ => RrpoConfig { seed, ..grpo::defaults() },
-    };
+        _ => (config.limits, config.gamma) = (settings.grpo.limits, 0.0),
+    }
     if quick {
-        config.utilities.epochs = 2;
-        config.rounds = 1;
+        config.utilities.epochs = config.utilities.epochs.min(2);
         config.optimise.epochs = 1;
+        config.rounds = 1;
+    }
+    config
+}
+
+fn grpo_config(settings: &Config, (seed, quick): (u64, bool)) -> GrpoConfig {
+    let mut config = GrpoConfig { seed, ..settings.grpo.clone() };
+    if quick {
+        config.utilities.epochs = config.utilities.epochs.min(2);
+        config.optimise.epochs = 1;
+        config.rounds = 1;
     }
     config
 }
@@ -195,7 +202,7 @@ fn rrpo_config(recipe: Recipe, seed: u64, quick: bool) -> RrpoConfig {
 /// Trains one entrant on the training questions of all benchmarks together.
 pub(super) fn train(
     (entrant, seed, quick): (&Entrant, u64, bool),
-    lab: &Lab,
+    (lab, settings): (&Lab, &Config),
     loaded: &[Loaded],
     (checkpoints, progress): (&Path, &mut dyn FnMut(&str, Point)),
 ) -> Result<(PolicySnapshot, RecipeReport), RecipeError> {
@@ -206,7 +213,8 @@ pub(super) fn train(
     let instances: Vec<&Instance> = loaded.iter().flat_map(|l| &l.train).collect();
     let validation: Vec<&Instance> = loaded.iter().flat_map(|l| &l.validation).collect();
     let start = PolicyWeights::untrained(lab.reader.width(), seed, &lab.device)?;
-    let identity = identity(entrant.name(), seed, quick, &instances);
+    let how = (seed, quick);
+    let identity = identity((entrant.name(), recipe), how, settings, &instances);
     let keep = Keep::new(checkpoints.to_owned(), &identity, CHECKPOINT_EVERY);
     let flips = match recipe {
         Recipe::Rrpo { flips, .. } => flips,
@@ -217,18 +225,18 @@ pub(super) fn train(
     let mut tools = Tools { environment, device: &lab.device, keep: Some(&keep), progress };
     let (head, report) = match recipe {
         Recipe::Clone | Recipe::DynamicRag => {
-            let mut config = dynamic_rag_config(seed, quick);
+            let mut config = dynamic_rag_config(settings, how);
             if recipe == Recipe::Clone {
                 config.prefer.epochs = 0;
             }
             imitate(&config, (&start.head, lab), (&instances, &validation), &mut tools)?
         }
         Recipe::Rrpo { .. } | Recipe::RrpoFree => {
-            let config = rrpo_config(recipe, seed, quick);
+            let config = rrpo_config(settings, recipe, how);
             rrpo::train(&config, &start.head, &instances, &validation, &mut tools)?
         }
         Recipe::Grpo => {
-            let config = rrpo_config(recipe, seed, quick);
+            let config = grpo_config(settings, how);
             grpo::train(&config, &start.head, &instances, &validation, &mut tools)?
         }
     };
@@ -240,7 +248,7 @@ pub(super) fn train(
 
 /// DynamicRAG with the project's own cross-encoder as the expert.
 fn imitate(
-    config: &dynamic_rag::DynamicRagConfig,
+    config: &DynamicRagConfig,
     (start, lab): (&Head, &Lab),
     (instances, validation): (&[&Instance], &[&Instance]),
     tools: &mut Tools<'_>,
@@ -260,13 +268,20 @@ fn imitate(
     dynamic_rag::train(config, start, &lessons, validation, tools)
 }
 
-/// Everything that decides a training: who, and which questions.
-fn identity(name: &str, seed: u64, quick: bool, instances: &[&Instance]) -> Vec<u8> {
-    let settings = format!(
-        "{name} {seed} {quick} {:?} {:?}",
-        dynamic_rag_config(seed, quick),
-        rrpo_config(Recipe::RrpoFree, seed, quick)
-    );
+/// Everything that decides a training: who, how, and which questions.
+fn identity(
+    (name, recipe): (&str, Recipe),
+    how: (u64, bool),
+    settings: &Config,
+    instances: &[&Instance],
+) -> Vec<u8> {
+    let settings = match recipe {
+        Recipe::Clone | Recipe::DynamicRag => format!("{:?}", dynamic_rag_config(settings, how)),
+        Recipe::Grpo => format!("{:?}", grpo_config(settings, how)),
+        Recipe::Rrpo { .. } | Recipe::RrpoFree => {
+            format!("{:?}", rrpo_config(settings, recipe, how))
+        }
+    };
     let ids = instances.iter().flat_map(|i| i.query.id.as_str().bytes().chain([0]));
-    settings.into_bytes().into_iter().chain(ids).collect()
+    format!("{name} {settings} ").into_bytes().into_iter().chain(ids).collect()
 }

@@ -1,5 +1,6 @@
 //! `regrade train`: trains a policy on question files, from what the generator does with documents.
 
+pub mod papers;
 pub mod smart_rag;
 
 use super::progress::Progress;
@@ -10,7 +11,7 @@ use crate::datasets::{self, Question, Selection, Split};
 use crate::policy::policy_folder;
 use crate::policy::serving::{self, EncoderPolicy};
 use crate::recipes::offline::{self, Event, Plan, Setting};
-use crate::recipes::online::{Objective, OnlineLearner};
+use crate::recipes::online::OnlineLearner;
 use crate::wiring::{self, Lab};
 use actors::types::PolicySnapshot;
 use rand::SeedableRng as _;
@@ -22,7 +23,8 @@ use std::sync::Arc;
 /// Flags of `regrade train`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Which objective of the online recipe; over `learner.objective`.
+    /// How the policy is trained; each recipe has a section of settings of its name, `online` the
+    /// section `learner`.
     #[arg(long)]
     pub recipe: Recipe,
     /// Question files with gold answers.
@@ -53,6 +55,9 @@ pub struct Args {
     /// Where the report is written, one JSON document.
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
+    /// What the papers' recipes need beside.
+    #[command(flatten)]
+    pub papers: papers::Flags,
     /// What `smart_rag` needs beside.
     #[command(flatten)]
     pub smart_rag: smart_rag::Flags,
@@ -68,10 +73,15 @@ pub struct Args {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 #[value(rename_all = "snake_case")]
 pub enum Recipe {
-    /// Clipped policy gradient against the reference-greedy baseline.
+    /// What production runs, fed from files: served, judged, learned from, with the loss that
+    /// `learner.objective` names (`rrpo`, `dpo`, `grpo` or `sft`).
+    Online,
+    /// An expert's order and number of documents imitated, then preferred among by rewards (DPO).
+    DynamicRag,
+    /// Prefix rewards against the reference's greedy selection, at a fixed number of documents.
     Rrpo,
-    /// Preference of the best over the worst selection of each question.
-    Dpo,
+    /// Selections of a question compared with each other: the control.
+    Grpo,
     /// Gate, rewrites and selection as one policy: warm-up, then PPO.
     SmartRag,
 }
@@ -82,11 +92,11 @@ pub enum Recipe {
 /// Files, models or settings that cannot be used, or a training that failed.
 pub async fn run(args: Args) -> Result<(), CliError> {
     let mut config = args.settings.load(Vec::new())?;
-    config.learner.objective = match args.recipe {
-        Recipe::Rrpo => Objective::Rrpo,
-        Recipe::Dpo => Objective::Dpo,
+    match args.recipe {
+        Recipe::Online => {}
         Recipe::SmartRag => return smart_rag::run(args, config).await,
-    };
+        Recipe::DynamicRag | Recipe::Rrpo | Recipe::Grpo => return papers::run(args, config).await,
+    }
     let failed = |doing: &'static str| move |e| CliError::failed(doing, e);
     let questions =
         datasets::load_questions(&args.questions).map_err(failed("cannot load the questions"))?;

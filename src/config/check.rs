@@ -13,6 +13,7 @@ use super::{Config, Device, EmbedderKind, IndexConfig, IndexKind, LogKind};
 use crate::adapters::log_embedded::EmbeddedLogConfig;
 use crate::adapters::log_kafka::KafkaLogConfig;
 use crate::adapters::snapshots_object::{self, PlaceError};
+use crate::recipes::fit::RecipeError;
 use crate::rewards::BlendError;
 use tracing_subscriber::EnvFilter;
 
@@ -241,6 +242,17 @@ impl Check<'_> {
     fn learner(&mut self, config: &Config) {
         if let Err((field, expected)) = config.learner.validate() {
             let key = format!("learner.{field}");
+            let remedy = format!("change `{key}`, or leave it out for the default");
+            self.require(false, &[&key], &format!("expected {expected}"), &remedy);
+        }
+        let papers = [
+            ("dynamic_rag", config.dynamic_rag.validate()),
+            ("rrpo", config.rrpo.validate()),
+            ("grpo", config.grpo.validate()),
+        ];
+        for (section, found) in papers {
+            let Err(RecipeError::Setting { setting, expected }) = found else { continue };
+            let key = format!("{section}.{setting}");
             let remedy = format!("change `{key}`, or leave it out for the default");
             self.require(false, &[&key], &format!("expected {expected}"), &remedy);
         }

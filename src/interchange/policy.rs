@@ -278,7 +278,7 @@ mod tests {
         let nan = Tensor::new(&[f32::NAN], &Device::Cpu).unwrap();
         tensors.insert("stop.bias".to_owned(), nan);
         let head = Head::from_tensors(original.head.config().clone(), tensors).unwrap();
-        saved(&path, &PolicyWeights { head, trunk: None }, DType::F32, true);
+        saved(&path, &PolicyWeights { head, trunk: None, turn: None }, DType::F32, true);
         let error = read(&path, "lab", None, None).unwrap_err().to_string();
         assert!(error.contains("head.stop.bias") && error.contains("NaN"), "{error}");
         for name in ["", "a/b", "a b", &"x".repeat(65)] {

@@ -215,7 +215,7 @@ fn clone(
         let steps = trajectories(&instances, &selections, (lists.n, limits), tools.device)?;
         let taken = steps.taken(&steps.all_log_probs(&output, 1.0)?)?;
         fit.step(&sft::negative_log_likelihood(&taken)?)?;
-        if fit.steps_done() % per_pass == 0 {
+        if fit.steps_done().is_multiple_of(per_pass) {
             let point = Point { step: fit.steps_done(), loss: fit.mean_loss(), reward: None };
             (tools.progress)(CLONE, point);
             curve.push(point);
@@ -345,7 +345,7 @@ fn prefer(
             config.sft_weight,
         )?;
         fit.step(&loss.loss)?;
-        if fit.steps_done() % per_pass == 0 {
+        if fit.steps_done().is_multiple_of(per_pass) {
             let reward = measure(&head, tools)?;
             let point = Point { step: fit.steps_done(), loss: fit.mean_loss(), reward };
             (tools.progress)(&name, point);

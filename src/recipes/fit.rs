@@ -196,7 +196,7 @@ impl Fit {
         };
         self.loss_sum += value;
         self.loss_count += 1;
-        if self.keep.as_ref().is_some_and(|keep| report.step % keep.every == 0) {
+        if self.keep.as_ref().is_some_and(|keep| report.step.is_multiple_of(keep.every)) {
             self.save()?;
         }
         Ok(report)

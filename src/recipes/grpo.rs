@@ -16,18 +16,81 @@
 
 use super::fit::{Fit, Point, RecipeError, batch, steps_per_pass};
 use super::instance::Instance;
-use super::lists::{PhaseReport, RecipeReport, Tools, over_steps};
+use super::lists::{PhaseReport, RecipeReport, Schedule, Tools, over_steps};
 use super::rollout::{Rollout, greedy_reward};
 use super::rrpo::{Credited, Group, RrpoConfig, loss, rollouts};
 use super::utilities;
 use crate::algorithms::advantage;
 use crate::policy::head::Head;
+use actors::types::SelectionLimits;
+use serde::{Deserialize, Serialize};
 
-/// The settings of GRPO: those of RRPO, of which `form`, `ratio_to`, `gamma` and `lambda` have no
-/// effect. `limits` let the number of documents vary by default.
-pub fn defaults() -> RrpoConfig {
-    let limits = actors::types::SelectionLimits { k_min: 1, k_max: 10, token_budget: 4096 };
-    RrpoConfig { limits, trajectories: 16, kl_weight: 0.04, ..RrpoConfig::default() }
+/// Settings of GRPO.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct GrpoConfig {
+    /// Seed of batches and draws.
+    pub seed: u64,
+    /// How many documents may be chosen.
+    pub limits: SelectionLimits,
+    /// Warm-up on single documents; 0 epochs: none.
+    pub utilities: Schedule,
+    /// Passes over the drawn selections in each round.
+    pub optimise: Schedule,
+    /// Times that selections are drawn anew from the policy as it is then.
+    pub rounds: u64,
+    /// Selections of a group.
+    pub trajectories: usize,
+    /// Softmax temperature of draws and of the trained policy.
+    pub temperature: f64,
+    /// ε: half-width of the ratio's free range.
+    pub clip: f64,
+    /// β: weight of the exact KL to the reference.
+    pub kl_weight: f64,
+}
+
+impl Default for GrpoConfig {
+    fn default() -> Self {
+        let rrpo = RrpoConfig::default();
+        Self {
+            seed: 0,
+            limits: SelectionLimits { k_min: 1, k_max: 10, token_budget: 4096 },
+            utilities: rrpo.utilities,
+            optimise: rrpo.optimise,
+            rounds: rrpo.rounds,
+            trajectories: 16,
+            temperature: 1.0,
+            clip: 0.2,
+            kl_weight: 0.04,
+        }
+    }
+}
+
+impl GrpoConfig {
+    /// Names the first setting out of its range.
+    ///
+    /// # Errors
+    /// [`RecipeError::Setting`].
+    pub fn validate(&self) -> Result<(), RecipeError> {
+        self.shared().validate()
+    }
+
+    /// What it has in common with RRPO: draws, batches and the clipped objective.
+    fn shared(&self) -> RrpoConfig {
+        let Self { seed, limits, utilities, optimise, rounds, trajectories, .. } = self.clone();
+        RrpoConfig {
+            seed,
+            limits,
+            utilities,
+            optimise,
+            rounds,
+            trajectories,
+            temperature: self.temperature,
+            clip: self.clip,
+            kl_weight: self.kl_weight,
+            ..RrpoConfig::default()
+        }
+    }
 }
 
 /// Trains a head; returns it with the report. The reference is the head after the warm-up.
@@ -36,13 +99,14 @@ pub fn defaults() -> RrpoConfig {
 /// A setting out of range, nothing to learn from, a loss that is no number, or a checkpoint of
 /// another run.
 pub fn train(
-    config: &RrpoConfig,
+    config: &GrpoConfig,
     start: &Head,
     instances: &[&Instance],
     validation: &[&Instance],
     tools: &mut Tools<'_>,
 ) -> Result<(Head, RecipeReport), RecipeError> {
     config.validate()?;
+    let config = &config.shared();
     let mut report = RecipeReport { recipe: "grpo".to_owned(), phases: Vec::new(), trials: 0 };
     let mut head = start.snapshot()?;
     if config.utilities.epochs > 0 {
@@ -116,7 +180,7 @@ fn optimise(
         let chosen = batch(config.seed, &phase, fit.steps_done(), (count, size));
         let picked: Vec<&Group<'_>> = chosen.iter().map(|&i| &groups[i]).collect();
         fit.step(&loss(config, (&head, reference), &picked, tools)?)?;
-        if fit.steps_done() % steps_per_pass(count, size) == 0 {
+        if fit.steps_done().is_multiple_of(steps_per_pass(count, size)) {
             let reward = measure(&head, tools)?;
             let point = Point { step: fit.steps_done(), loss: fit.mean_loss(), reward };
             (tools.progress)(&phase, point);

@@ -324,7 +324,7 @@ fn optimise(
         let chosen = batch(config.seed, &phase, step, (count, schedule.batch_queries));
         let picked: Vec<&Group<'_>> = chosen.iter().map(|&i| &groups[i]).collect();
         fit.step(&loss(config, (&head, reference), &picked, tools)?)?;
-        if fit.steps_done() % steps_per_pass(count, schedule.batch_queries) == 0 {
+        if fit.steps_done().is_multiple_of(steps_per_pass(count, schedule.batch_queries)) {
             let reward = measure(&head, tools)?;
             let point = Point { step: fit.steps_done(), loss: fit.mean_loss(), reward };
             (tools.progress)(&phase, point);

@@ -56,7 +56,7 @@ pub fn warm_up(
         let targets = rows(&of(|r| r.unwrap_or(0.0)), lists.n, tools.device)?;
         let known = rows(&of(|r| f64::from(u8::from(r.is_some()))), lists.n, tools.device)?;
         fit.step(&utility::regression(&lists.forward(&head)?.scores, &targets, &known)?)?;
-        if fit.steps_done() % steps_per_pass(count, schedule.batch_queries) == 0 {
+        if fit.steps_done().is_multiple_of(steps_per_pass(count, schedule.batch_queries)) {
             let point = Point { step: fit.steps_done(), loss: fit.mean_loss(), reward: None };
             (tools.progress)(PHASE, point);
             curve.push(point);

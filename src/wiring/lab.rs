@@ -8,6 +8,8 @@ use crate::adapters::index_embedded::WhenUnavailable;
 use crate::adapters::judge_reference::ReferenceJudge;
 use crate::adapters::readings_file::ReadingsFile;
 use crate::config::{Config, IndexKind};
+use crate::policy::monot5::{MonoT5, MonoT5Args, MonoT5Error};
+use crate::policy::pointwise::PointwiseScorer;
 use crate::policy::reader::{PairReader, ReaderArgs, ReadingStore};
 use actors::ports::{Environment, Generator, Judge, SearchIndex};
 use actors::types::Document;
@@ -57,6 +59,14 @@ pub async fn pool(
         index.upsert(batch).await?;
     }
     Ok(Arc::new(index))
+}
+
+/// A monoT5 checkpoint as the expert that scores documents one by one.
+///
+/// # Errors
+/// A folder that holds none, or one that does not fit.
+pub fn mono_t5(folder: &Path, device: &Device) -> Result<Arc<dyn PointwiseScorer>, MonoT5Error> {
+    Ok(Arc::new(MonoT5::load(folder, &MonoT5Args::default(), device)?))
 }
 
 /// Loads the models and indexes the passages; `pairs` readings are kept, so that a list read once

@@ -1,3 +1,4 @@
+//! What the recipe learns in a small world, and what it refuses.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 use super::super::fit::Keep;
 use super::super::rollout::greedy;

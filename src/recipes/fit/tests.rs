@@ -1,3 +1,4 @@
+//! A phase repeats, resumes and refuses what is not finite.
 #![allow(clippy::unwrap_used, reason = "tests")]
 use super::*;
 use candle_core::Device;
@@ -20,7 +21,7 @@ fn train(variables: &BTreeMap<String, Var>, keep: Option<&Keep>, until: u64) -> 
         let target = batch(7, "toy", step, (3, 2)).iter().sum::<usize>() as f64;
         let loss = (variables["w"].as_tensor() - target).unwrap().sqr().unwrap();
         fit.step(&loss.mean_all().unwrap()).unwrap();
-        if step % 3 == 0 {
+        if step.is_multiple_of(3) {
             fit.consider(-(step as f64 - 4.0).abs()).unwrap();
         }
     }

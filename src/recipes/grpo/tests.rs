@@ -1,16 +1,16 @@
+//! What the recipe learns in a small world, and what it refuses.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
-use super::super::lists::Schedule;
 use super::super::toy::{self, LIMITS, Toy, with_tools};
 use super::*;
 use candle_core::Device;
 
-fn config() -> RrpoConfig {
-    RrpoConfig {
+fn config() -> GrpoConfig {
+    GrpoConfig {
         limits: LIMITS,
         utilities: Schedule { epochs: 0, ..Schedule::default() },
         optimise: Schedule { epochs: 3, learning_rate: 2e-3, ..Schedule::default() },
         rounds: 4,
-        ..defaults()
+        ..GrpoConfig::default()
     }
 }
 
@@ -20,7 +20,7 @@ fn it_learns_which_documents_and_how_many() {
     let instances: Vec<&Instance> = instances.iter().collect();
     let validation: Vec<&Instance> = validation.iter().collect();
     let train = |seed| {
-        let config = RrpoConfig { seed, ..config() };
+        let config = GrpoConfig { seed, ..config() };
         with_tools(&Toy::default(), None, |tools| {
             train(&config, &toy::head(0), &instances, &validation, tools).unwrap().0
         })

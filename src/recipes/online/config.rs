@@ -12,6 +12,11 @@ pub enum Objective {
     Rrpo,
     /// Preference of the best over the worst selection of each query.
     Dpo,
+    /// The clipped policy gradient of RRPO with every selection credited against the mean of its
+    /// query's; `advantage` has no effect.
+    Grpo,
+    /// Likelihood of the best selection of each query: imitation of what was tried and paid most.
+    Sft,
 }
 
 impl Objective {
@@ -20,6 +25,8 @@ impl Objective {
         match self {
             Objective::Rrpo => "rrpo",
             Objective::Dpo => "dpo",
+            Objective::Grpo => "grpo",
+            Objective::Sft => "sft",
         }
     }
 }

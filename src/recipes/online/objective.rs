@@ -4,7 +4,7 @@ use super::config::{Advantage, Objective, OnlineConfig};
 use super::groups::{Group, Tried};
 use super::live::Live;
 use super::states::pairs as texts;
-use crate::algorithms::{advantage, divergence, dpo, rrpo, utility};
+use crate::algorithms::{advantage, divergence, dpo, rrpo, sft, utility};
 use crate::policy::head::Head;
 use crate::policy::reader::LiveTrunk;
 use crate::policy::trajectories::{Recorded, Trajectories};
@@ -133,7 +133,8 @@ pub(super) fn loss(
     let dense = (dense * config.utility_weight)?;
 
     let picked = match phase.objective {
-        Some(Objective::Rrpo) => drawn(batch),
+        Some(Objective::Rrpo | Objective::Grpo) => drawn(batch),
+        Some(Objective::Sft) => best(batch, config.gap_min),
         Some(Objective::Dpo) => pairs(batch, config.gap_min),
         None => Vec::new(),
     };
@@ -160,9 +161,14 @@ pub(super) fn loss(
     let kl_value = f64::from(kl.to_scalar::<f32>()?);
 
     let (main, clip_fraction) = match objective {
-        Objective::Rrpo => {
+        Objective::Sft => (sft::negative_log_likelihood(&taken)?, 0.0),
+        Objective::Rrpo | Objective::Grpo => {
             let shape = taken.dims2()?;
-            let (behaviour, advantages) = credit(config, batch, &picked, shape, device)?;
+            let credits = match objective {
+                Objective::Grpo => by_group(&picked),
+                _ => by_reference(config, batch, &picked),
+            };
+            let (behaviour, advantages) = credit(credits, &picked, shape, device)?;
             let steps = trajectories.steps();
             let clipped =
                 rrpo::clipped_surrogate(&taken, &behaviour, &advantages, steps, config.clip)?;
@@ -213,34 +219,62 @@ fn pairs<'a>(batch: &[&'a Group<'_>], gap_min: f64) -> Vec<(usize, &'a Tried)> {
     best
 }
 
-/// (R, T) behaviour log-probabilities and advantages, 0 at padding.
-fn credit(
+/// The best selection of each group whose rewards differ by `gap_min`.
+fn best<'a>(batch: &[&'a Group<'_>], gap_min: f64) -> Vec<(usize, &'a Tried)> {
+    let mut both = pairs(batch, gap_min);
+    both.truncate(both.len() / 2);
+    both
+}
+
+/// Advantages of every step against the reference, normalised over the minibatch.
+fn by_reference(
     config: &OnlineConfig,
     batch: &[&Group<'_>],
     picked: &[(usize, &Tried)],
-    (rows, steps): (usize, usize),
-    device: &Device,
-) -> Result<(Tensor, Tensor)> {
-    let mut behaviour = vec![0f32; rows * steps];
-    let mut values: Vec<Vec<f64>> = Vec::with_capacity(rows);
-    for (row, (list, tried)) in picked.iter().enumerate() {
-        for (step, log_prob) in tried.behaviour.iter().take(steps).enumerate() {
-            behaviour[row * steps + step] = *log_prob as f32;
-        }
-        values.push(advantages(config, tried, &batch[*list].baseline));
-    }
+) -> Vec<Vec<f64>> {
+    let mut values: Vec<Vec<f64>> = picked
+        .iter()
+        .map(|(list, tried)| advantages(config, tried, &batch[*list].baseline))
+        .collect();
     let mut flat: Vec<f64> = values.iter().flatten().copied().collect();
     match config.advantage {
         Advantage::Printed => advantage::whiten(&mut flat),
         Advantage::Terminal | Advantage::SelfCritical => advantage::scale(&mut flat),
     }
+    let mut flat = flat.into_iter();
+    for value in &mut values {
+        value.iter_mut().zip(&mut flat).for_each(|(value, scaled)| *value = scaled);
+    }
+    values
+}
+
+/// Advantages within each query's selections: rewards whitened, the same on every step.
+fn by_group(picked: &[(usize, &Tried)]) -> Vec<Vec<f64>> {
+    let mut values = Vec::with_capacity(picked.len());
+    for group in picked.chunk_by(|a, b| a.0 == b.0) {
+        let mut credits: Vec<f64> = group.iter().map(|(_, tried)| tried.reward()).collect();
+        advantage::whiten(&mut credits);
+        let steps = group.iter().map(|(_, tried)| tried.behaviour.len());
+        values.extend(credits.iter().zip(steps).map(|(credit, steps)| vec![*credit; steps]));
+    }
+    values
+}
+
+/// (R, T) behaviour log-probabilities and advantages, 0 at padding.
+fn credit(
+    advantages: Vec<Vec<f64>>,
+    picked: &[(usize, &Tried)],
+    (rows, steps): (usize, usize),
+    device: &Device,
+) -> Result<(Tensor, Tensor)> {
+    let mut behaviour = vec![0f32; rows * steps];
     let mut placed = vec![0f32; rows * steps];
-    let mut rest = flat.into_iter();
-    for (row, value) in values.iter().enumerate() {
-        for (step, scaled) in rest.by_ref().take(value.len()).enumerate() {
-            if step < steps {
-                placed[row * steps + step] = scaled as f32;
-            }
+    for (row, ((_, tried), advantages)) in picked.iter().zip(advantages).enumerate() {
+        for (step, log_prob) in tried.behaviour.iter().take(steps).enumerate() {
+            behaviour[row * steps + step] = *log_prob as f32;
+        }
+        for (step, advantage) in advantages.iter().take(steps).enumerate() {
+            placed[row * steps + step] = *advantage as f32;
         }
     }
     let shape = (rows, steps);

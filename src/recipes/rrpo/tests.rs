@@ -1,3 +1,4 @@
+//! What the recipe learns in a small world, and what it refuses.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 use super::super::noise::Noisy;
 use super::super::toy::{self, LIMITS, Toy, with_tools};
