@@ -1,10 +1,9 @@
-//! Readings in one redb file: `policy::reader::ReadingStore`.
+//! Values of a reader in one redb file, under names of 32 bytes.
 //!
 //! For work on question files, where the same pairs are read by many runs. One process at a time;
 //! what a killed process had put is there. Grows with what is read: about 1.6 KB a pair at width 384.
 
 use super::database_file::{DatabaseFile, Settings};
-use crate::policy::reader::{ReadingStore, StoreError};
 use actors::ports::LogError;
 use redb::TableDefinition;
 use std::path::Path;
@@ -27,7 +26,7 @@ impl ReadingsFile {
     ///
     /// # Errors
     /// It cannot be made, is no such file, or is open in another process.
-    pub fn open(path: &Path) -> Result<Self, StoreError> {
+    pub fn open(path: &Path) -> Result<Self, LogError> {
         let (place, path) = (path.display().to_string(), path.to_owned());
         let settings = Settings::new(CACHE_BYTES, false);
         let open = Box::new(move || settings.builder().create(&path));
@@ -36,36 +35,35 @@ impl ReadingsFile {
         file.write(|transaction| {
             transaction.open_table(READINGS)?;
             Ok(())
-        })
-        .map_err(failed)?;
+        })?;
         Ok(Self(file))
     }
 }
 
-fn failed(error: LogError) -> StoreError {
-    StoreError(error.to_string())
-}
-
-impl ReadingStore for ReadingsFile {
-    fn get(&self, names: &[[u8; 32]]) -> Result<Vec<Option<Vec<u8>>>, StoreError> {
-        self.0
-            .read(|transaction| {
-                let table = transaction.open_table(READINGS)?;
-                names.iter().map(|name| Ok(table.get(name)?.map(|v| v.value().to_vec()))).collect()
-            })
-            .map_err(failed)
+impl ReadingsFile {
+    /// The value of each name, in order; `None` where there is none.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn get(&self, names: &[[u8; 32]]) -> Result<Vec<Option<Vec<u8>>>, LogError> {
+        self.0.read(|transaction| {
+            let table = transaction.open_table(READINGS)?;
+            names.iter().map(|name| Ok(table.get(name)?.map(|v| v.value().to_vec()))).collect()
+        })
     }
 
-    fn put(&self, entries: &[([u8; 32], Vec<u8>)]) -> Result<(), StoreError> {
-        self.0
-            .write(|transaction| {
-                let mut table = transaction.open_table(READINGS)?;
-                for (name, value) in entries {
-                    table.insert(name, value.as_slice())?;
-                }
-                Ok(())
-            })
-            .map_err(failed)
+    /// Keeps all values or none.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn put(&self, entries: &[([u8; 32], Vec<u8>)]) -> Result<(), LogError> {
+        self.0.write(|transaction| {
+            let mut table = transaction.open_table(READINGS)?;
+            for (name, value) in entries {
+                table.insert(name, value.as_slice())?;
+            }
+            Ok(())
+        })
     }
 }
 

@@ -10,6 +10,7 @@ use crate::recipes::fit::{Keep, Point, RecipeError};
 use crate::recipes::instance::Instance;
 use crate::recipes::lists::{RecipeReport, Tools};
 use crate::recipes::noise::Noisy;
+use crate::recipes::rrpo::Form;
 use crate::recipes::{dynamic_rag, grpo, rrpo};
 use crate::wiring::Lab;
 use actors::ports::{Environment, Policy};
@@ -179,7 +180,7 @@ fn rrpo_config(settings: &Config, recipe: Recipe, (seed, quick): (u64, bool)) ->
     match recipe {
         Recipe::Rrpo { k, .. } => (config.limits.k_min, config.limits.k_max) = (k, k),
         // Prefix rewards of a policy that may stop favour long lists; only the whole counts.
-        _ => (config.limits, config.gamma) = (settings.grpo.limits, 0.0),
+        _ => (config.limits, config.form) = (settings.grpo.limits, Form::Whole),
     }
     if quick {
         config.utilities.epochs = config.utilities.epochs.min(2);

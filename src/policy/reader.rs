@@ -4,6 +4,7 @@
 //! and the generator share, so that a pair is encoded once. Knows no policy. A [`PairReader`] is
 //! immutable weights behind `&self`: share it as `Arc<PairReader>`.
 
+mod args;
 mod cache;
 mod model;
 mod pairs;
@@ -11,6 +12,7 @@ mod spans;
 mod store;
 mod trunk;
 
+pub use args::ReaderArgs;
 pub use model::{ReaderModel, ReaderOutput};
 pub use pairs::{Pair, PairEncoder, passage_text};
 pub use spans::{Span, best_span};
@@ -22,9 +24,9 @@ use super::model_folder::{ModelFolder, ModelFolderError};
 use actors::types::{Digest, Document};
 use cache::{Cache, Key};
 use candle_core::{Device, Tensor};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use std::collections::{BTreeMap, HashMap};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use trunk::Source;
@@ -76,46 +78,6 @@ pub enum ReaderError {
 impl From<candle_core::Error> for ReaderError {
     fn from(error: candle_core::Error) -> Self {
         Self::Encoder(error.into())
-    }
-}
-
-/// Limits of a [`PairReader`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct ReaderArgs {
-    /// Longest sequence in tokens, specials included; the passage is cut to fit.
-    pub max_tokens: usize,
-    /// Longest question in tokens; the rest of it is not read.
-    pub max_question_tokens: usize,
-    /// Longest question in bytes; a longer one is refused.
-    pub max_question_bytes: usize,
-    /// Tokens encoded in one forward pass; bounds memory.
-    pub batch_tokens: usize,
-    /// Readings kept in memory; 0 keeps none.
-    pub cache_capacity: usize,
-    /// File in which readings are kept beyond the process, for work that reads the same pairs again
-    /// and again (training, evaluation); it grows by about 1.6 KB a pair. Whoever loads the reader
-    /// opens it.
-    pub store: Option<PathBuf>,
-}
-
-impl Default for ReaderArgs {
-    fn default() -> Self {
-        Self {
-            max_tokens: 192,
-            max_question_tokens: 100,
-            max_question_bytes: 16_384,
-            batch_tokens: 4_096,
-            cache_capacity: 20_000,
-            store: None,
-        }
-    }
-}
-
-impl ReaderArgs {
-    /// The limits that decide what is read of a pair.
-    fn lengths(&self) -> (usize, usize) {
-        (self.max_tokens, self.max_question_tokens)
     }
 }
 

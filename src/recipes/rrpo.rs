@@ -47,6 +47,9 @@ pub enum Form {
     SelfCritical,
     /// As the paper prints it. Whitened over a round.
     Printed,
+    /// Every step has `r_T − V_T`, what the whole selection earned more than the reference's: for
+    /// policies that may stop, which a sum over prefixes would teach long lists. Scaled as the first.
+    Whole,
 }
 
 /// What the ratio is taken to.
@@ -275,7 +278,7 @@ fn credited<'a>(
     };
     let mut all = steps(&groups);
     match config.form {
-        Form::SelfCritical => advantage::scale(&mut all),
+        Form::SelfCritical | Form::Whole => advantage::scale(&mut all),
         Form::Printed => advantage::whiten(&mut all),
     }
     let mut all = all.into_iter();
@@ -296,6 +299,10 @@ fn prefix_advantages(config: &RrpoConfig, rewards: &[f64], baseline: &[f64]) -> 
             advantage::self_critical(rewards, &values, config.gamma, config.lambda)
         }
         Form::Printed => advantage::printed(rewards, &values, config.gamma, config.lambda),
+        Form::Whole => {
+            let whole = rewards.last().copied().unwrap_or(last) - last;
+            vec![whole; rewards.len()]
+        }
     }
 }
 

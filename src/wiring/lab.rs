@@ -3,6 +3,7 @@
 //! The same adapters as a service has, without log, store and actors.
 
 use super::WiringError;
+use super::reader::KeptReadings;
 use crate::adapters::environment::{EnvironmentConfig, GeneratorEnvironment};
 use crate::adapters::index_embedded::WhenUnavailable;
 use crate::adapters::judge_reference::ReferenceJudge;
@@ -10,7 +11,7 @@ use crate::adapters::readings_file::ReadingsFile;
 use crate::config::{Config, IndexKind};
 use crate::policy::monot5::{MonoT5, MonoT5Args, MonoT5Error};
 use crate::policy::pointwise::PointwiseScorer;
-use crate::policy::reader::{PairReader, ReaderArgs, ReadingStore};
+use crate::policy::reader::{PairReader, ReaderArgs, StoreError};
 use actors::ports::{Environment, Generator, Judge, SearchIndex};
 use actors::types::Document;
 use candle_core::Device;
@@ -97,7 +98,7 @@ pub(super) fn load_reader(
     let reader = PairReader::load(folder, args)
         .map_err(|source| WiringError::Reader { folder: folder.to_owned(), source })?;
     Ok(Arc::new(match store {
-        Some(store) => reader.with_store(Arc::clone(store) as Arc<dyn ReadingStore>),
+        Some(store) => reader.with_store(Arc::new(KeptReadings(Arc::clone(store)))),
         None => reader,
     }))
 }
@@ -105,7 +106,8 @@ pub(super) fn load_reader(
 /// Opens the file of readings that the settings name, if they name one.
 pub(super) fn readings(args: &ReaderArgs) -> Result<Option<Arc<ReadingsFile>>, WiringError> {
     let Some(path) = &args.store else { return Ok(None) };
-    Ok(Some(Arc::new(ReadingsFile::open(path)?)))
+    let file = ReadingsFile::open(path).map_err(|error| StoreError(error.to_string()))?;
+    Ok(Some(Arc::new(file)))
 }
 
 /// The learner's world; `judge` scores what is tried, or, where there is none, references do.

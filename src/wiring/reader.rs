@@ -1,7 +1,8 @@
 //! The pair reader as the generator's span reader: models and adapters do not know each other.
 
 use crate::adapters::generator_reader::{SpanReader, SpanReaderError, SpanReading};
-use crate::policy::reader::{PairReader, ReaderError};
+use crate::adapters::readings_file::ReadingsFile;
+use crate::policy::reader::{PairReader, ReaderError, ReadingStore, StoreError};
 use actors::types::Document;
 use std::sync::Arc;
 
@@ -14,6 +15,20 @@ pub(super) struct DocumentReader {
 impl DocumentReader {
     pub(super) fn new(model: Arc<PairReader>) -> Self {
         Self { model }
+    }
+}
+
+/// A file of readings as the reader's store.
+#[derive(Debug)]
+pub(super) struct KeptReadings(pub(super) Arc<ReadingsFile>);
+
+impl ReadingStore for KeptReadings {
+    fn get(&self, names: &[[u8; 32]]) -> Result<Vec<Option<Vec<u8>>>, StoreError> {
+        self.0.get(names).map_err(|error| StoreError(error.to_string()))
+    }
+
+    fn put(&self, entries: &[([u8; 32], Vec<u8>)]) -> Result<(), StoreError> {
+        self.0.put(entries).map_err(|error| StoreError(error.to_string()))
     }
 }
 

@@ -12,8 +12,6 @@ fn config() -> RrpoConfig {
         utilities: Schedule { epochs: 0, ..Schedule::default() },
         optimise: Schedule { epochs: 3, learning_rate: 2e-3, ..Schedule::default() },
         rounds: 4,
-        // Stopping early is worth nothing to a sum of prefix rewards: whole selections are compared.
-        gamma: 0.0,
         ..RrpoConfig::default()
     }
 }
@@ -93,6 +91,15 @@ fn the_reference_is_asked_once_a_question_and_each_prefix_once() {
     // Three prefixes of one drawn selection and three of the reference's, for each question.
     assert_eq!(report.trials, 60);
     assert_eq!(environment.0.load(Ordering::Relaxed), 60);
+}
+
+#[test]
+fn credit_of_the_whole_learns_when_to_stop() {
+    let config = RrpoConfig { form: Form::Whole, ..config() };
+    assert_eq!(prefix_advantages(&config, &[0.3, 0.9], &[0.3, 0.5, 0.7]), [0.9 - 0.7; 2]);
+    let (head, _) = run(&config).unwrap();
+    let (before, after) = (reward(&toy::head(0), LIMITS), reward(&head, LIMITS));
+    assert!(after > before + 0.1, "{before} -> {after}");
 }
 
 #[test]
