@@ -11,6 +11,7 @@ pub mod kernels;
 pub mod layers;
 pub mod listwise;
 pub mod model_folder;
+pub mod monot5;
 pub mod optimizer;
 pub mod pointwise;
 pub mod policy_folder;

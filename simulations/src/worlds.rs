@@ -1,3 +1,4 @@
 //! One world a file: what can be asked, what an answer is worth, and what the best one is.
 
+pub mod baselines;
 pub mod planted;
