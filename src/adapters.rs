@@ -19,6 +19,7 @@ pub mod index_embedded;
 pub mod index_qdrant;
 pub mod judge_http;
 pub mod judge_reference;
+pub mod listwise_http;
 pub mod log_embedded;
 pub mod log_kafka;
 pub mod readings_file;

@@ -1,6 +1,7 @@
 //! The root package's integration tests, one binary.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
+mod baselines;
 mod configs;
 mod contracts;
 mod deploy;

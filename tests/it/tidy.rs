@@ -51,10 +51,11 @@ const FLOORS: [(&str, u32); 41] = [
 ];
 
 /// Imports that the floors forbid and that stand for a reason.
-const EXCEPTIONS: [(&str, &str, &str); 7] = [
+const EXCEPTIONS: [(&str, &str, &str); 8] = [
     ("actors::replay", "actors::ports", "its samples are the learner's batches"),
     ("actors::tail", "actors::ports", "it reads the port `EventLog`"),
     ("regrade::adapters", "regrade::rewards", "the reference judge is a blend of rewards"),
+    ("regrade::adapters", "regrade::policy", "a chat endpoint ranks the windows of `listwise`"),
     ("regrade::datasets", "regrade::rewards", "the mark of a question without an answer"),
     ("regrade::algorithms", "regrade::policy", "losses are functions of the policy's tensors"),
     ("regrade::wiring", "regrade::config", "the only reader of its sections"),
