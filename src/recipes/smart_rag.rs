@@ -92,6 +92,10 @@ const WARMUP: &str = "warmup";
 /// One question in so many is kept for choosing between iterations.
 const VALIDATION_BUCKETS: u32 = 8;
 
+/// Of equally good weights on the validation questions the later ones are taken: they have tried
+/// more. Far below what one question of many is worth.
+const LATER: f64 = 1e-9;
+
 /// What to train on and from what.
 pub struct Plan<'a> {
     /// Where episodes are played.
@@ -300,7 +304,7 @@ impl Run<'_> {
         progress: &mut dyn FnMut(Event),
     ) -> Result<(), RecipeError> {
         let net_reward = self.validate(policy).await?;
-        fit.consider(net_reward)?;
+        fit.consider(net_reward + LATER * iterations as f64)?;
         progress(Event::Validated { iterations, net_reward });
         Ok(())
     }

@@ -117,7 +117,7 @@ impl Default for Run {
             warmup_epochs: 10,
             ..SmartRagConfig::default()
         };
-        Self { trained: 240, evaluated: 300, config }
+        Self { trained: 320, evaluated: 300, config }
     }
 }
 
