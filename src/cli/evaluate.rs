@@ -105,8 +105,10 @@ pub async fn run(args: Args) -> Result<(), CliError> {
         args.baselines.clone()
     };
     let of = (top_n, args.seed);
-    let mut all: Vec<Contender> =
-        named.iter().map(|name| contenders::baseline(&lab, name, of)).collect::<Result<_, _>>()?;
+    let mut all: Vec<Contender> = named
+        .iter()
+        .map(|name| contenders::baseline(&lab, name, &questions, of))
+        .collect::<Result<_, _>>()?;
     for (name, snapshot) in &policies {
         all.push(contenders::trained(&lab, name, snapshot)?);
     }
@@ -165,7 +167,7 @@ pub(super) async fn compare(
     (top_n, limits, seed): (usize, SelectionLimits, u64),
 ) -> Result<Report, CliError> {
     let names = contenders::default_baselines(top_n);
-    let baseline = |name: &String| contenders::baseline(lab, name, (top_n, seed));
+    let baseline = |name: &String| contenders::baseline(lab, name, questions, (top_n, seed));
     let mut all: Vec<Contender> = names.iter().map(baseline).collect::<Result<_, _>>()?;
     let (names, snapshots): (Vec<String>, Vec<PolicySnapshot>) = policies.into_iter().unzip();
     for (name, snapshot) in contenders::contenders_of(&names).iter().zip(&snapshots) {

@@ -134,6 +134,9 @@ pub struct Point {
     pub reward: Option<f64>,
 }
 
+/// Weights by name with their score.
+pub type Best = (f64, BTreeMap<String, Tensor>);
+
 /// Weights in training.
 #[derive(Debug)]
 pub struct Fit {
@@ -141,7 +144,7 @@ pub struct Fit {
     variables: BTreeMap<String, Var>,
     optimizer: Optimizer,
     keep: Option<Keep>,
-    best: Option<(f64, BTreeMap<String, Tensor>)>,
+    best: Option<Best>,
     loss_sum: f64,
     loss_count: u64,
 }
@@ -218,12 +221,13 @@ impl Fit {
         mean
     }
 
-    /// Keeps a copy of the weights as they are if `score` (larger is better) beats every one before.
+    /// Keeps a copy of the weights as they are if `score` (larger is better) is no worse than every
+    /// one before: of equals the later has learned more.
     ///
     /// # Errors
     /// The checkpoint cannot be written.
     pub fn consider(&mut self, score: f64) -> Result<bool, RecipeError> {
-        let is_best = self.best.as_ref().is_none_or(|(best, _)| score > *best);
+        let is_best = self.best.as_ref().is_none_or(|(best, _)| score >= *best);
         if is_best {
             self.best = Some((score, self.copies()?));
             self.save()?;
@@ -236,14 +240,24 @@ impl Fit {
     /// # Errors
     /// The checkpoint cannot be written.
     pub fn finish(self) -> Result<Option<f64>, RecipeError> {
-        self.save()?;
-        let Some((score, tensors)) = &self.best else { return Ok(None) };
-        for (name, variable) in &self.variables {
+        let variables = self.variables.clone();
+        let Some((score, tensors)) = self.finish_as_is()? else { return Ok(None) };
+        for (name, variable) in &variables {
             if let Some(tensor) = tensors.get(name) {
                 variable.set(tensor)?;
             }
         }
-        Ok(Some(*score))
+        Ok(Some(score))
+    }
+
+    /// Ends the phase with the weights as they are, which another phase goes on from; returns the
+    /// best considered, if any were.
+    ///
+    /// # Errors
+    /// The checkpoint cannot be written.
+    pub fn finish_as_is(self) -> Result<Option<Best>, RecipeError> {
+        self.save()?;
+        Ok(self.best)
     }
 
     fn copies(&self) -> Result<BTreeMap<String, Tensor>, RecipeError> {

@@ -16,7 +16,7 @@
 
 use super::fit::{Fit, Point, RecipeError, batch, steps_per_pass};
 use super::instance::Instance;
-use super::lists::{PhaseReport, RecipeReport, Schedule, Tools, over_steps};
+use super::lists::{PhaseReport, RecipeReport, Round, Schedule, Tools, better, over_steps, taken};
 use super::rollout::{Rollout, greedy_reward};
 use super::rrpo::{Credited, Group, RrpoConfig, loss, rollouts};
 use super::utilities;
@@ -116,6 +116,7 @@ pub fn train(
         report.phases.push(phase);
     }
     let reference = head.snapshot()?;
+    let mut chosen = None;
     for round in 1..=config.rounds {
         let drawn = rollouts(config, &head, instances, (round, &mut report.trials), tools)?;
         let groups = credited(instances, &drawn);
@@ -125,10 +126,11 @@ pub fn train(
         }
         let (next, phase) =
             optimise(config, (&head, &reference), &groups, (round, validation), tools)?;
-        head = next;
+        head = next.last;
         report.phases.push(phase);
+        chosen = better(chosen, next.best);
     }
-    Ok((head, report))
+    Ok((taken(chosen, head)?, report))
 }
 
 fn name(round: u64) -> String {
@@ -161,7 +163,7 @@ fn optimise(
     groups: &[Group<'_>],
     (round, validation): (u64, &[&Instance]),
     tools: &mut Tools<'_>,
-) -> Result<(Head, PhaseReport), RecipeError> {
+) -> Result<(Round, PhaseReport), RecipeError> {
     let phase = name(round);
     let (head, variables) = start.trainable()?;
     let (schedule, count) = (&config.optimise, groups.len());
@@ -172,6 +174,7 @@ fn optimise(
         greedy_reward(head, validation, config.limits, tools.environment, tools.device)
     };
     if fit.steps_done() == 0
+        && round == 1
         && let Some(reward) = measure(&head, tools)?
     {
         fit.consider(reward)?;
@@ -191,9 +194,10 @@ fn optimise(
         }
     }
     let steps = fit.steps_done();
-    let best = fit.finish()?;
-    let phase = PhaseReport { phase, steps, examples: count, curve, best };
-    Ok((head.snapshot()?, phase))
+    let best = fit.finish_as_is()?;
+    let score = best.as_ref().map(|(score, _)| *score);
+    let phase = PhaseReport { phase, steps, examples: count, curve, best: score };
+    Ok((Round { last: head.snapshot()?, best }, phase))
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 //!
 //! Functions only: the loops are the recipes' own. Knows no reward.
 
-use super::fit::{Point, RecipeError, rng_of, steps_per_pass};
+use super::fit::{Best, Point, RecipeError, rng_of, steps_per_pass};
 use super::instance::Instance;
 use super::rollout::pad;
 use crate::policy::head::{Head, HeadOutput};
@@ -177,6 +177,36 @@ pub fn over_steps(credits: &[f64], documents: usize, steps: usize) -> Vec<f64> {
         _ => last,
     };
     (0..steps).map(of).collect()
+}
+
+/// How a round of drawing and optimising ended: the next goes on from the last weights, for a round
+/// may be too short to change a greedy selection, and the best of all rounds are taken in the end.
+pub struct Round {
+    /// The weights after its last step.
+    pub last: Head,
+    /// The best by validation reward, where that was measured.
+    pub best: Option<Best>,
+}
+
+/// The better of two; of equals the later.
+pub fn better(before: Option<Best>, now: Option<Best>) -> Option<Best> {
+    match (before, now) {
+        (Some(before), Some(now)) => Some(if now.0 >= before.0 { now } else { before }),
+        (before, now) => now.or(before),
+    }
+}
+
+/// The chosen weights as a head; `last` where there was nothing to choose by.
+///
+/// # Errors
+/// Weights of another head.
+pub fn taken(chosen: Option<Best>, last: Head) -> Result<Head, RecipeError> {
+    match chosen {
+        None => Ok(last),
+        Some((_, tensors)) => {
+            Head::from_tensors(last.config().clone(), tensors).map_err(RecipeError::Model)
+        }
+    }
 }
 
 /// One phase as the report has it.

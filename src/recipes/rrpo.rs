@@ -29,7 +29,8 @@
 use super::fit::{Fit, Point, RecipeError, batch, rng_of, steps_per_pass};
 use super::instance::Instance;
 use super::lists::{
-    Lists, PhaseReport, RecipeReport, Schedule, Tools, in_range, over_steps, rows, trajectories,
+    Lists, PhaseReport, RecipeReport, Round, Schedule, Tools, better, in_range, over_steps, rows,
+    taken, trajectories,
 };
 use super::rollout::{Credit, Rollout, draw, greedy, greedy_reward, logits, rewards};
 use super::utilities;
@@ -163,6 +164,7 @@ pub fn train(
     }
     let reference = head.snapshot()?;
     let baselines = baselines(config, &reference, instances, &mut report.trials, tools)?;
+    let mut chosen = None;
     for round in 1..=config.rounds {
         let drawn = rollouts(config, &head, instances, (round, &mut report.trials), tools)?;
         let groups = credited(config, instances, &baselines, &drawn);
@@ -172,10 +174,11 @@ pub fn train(
         }
         let policies = (&head, &reference);
         let (next, phase) = optimise(config, policies, &groups, (round, validation), tools)?;
-        head = next;
+        head = next.last;
         report.phases.push(phase);
+        chosen = better(chosen, next.best);
     }
-    Ok((head, report))
+    Ok((taken(chosen, head)?, report))
 }
 
 fn name(round: u64) -> String {
@@ -312,7 +315,7 @@ fn optimise(
     groups: &[Group<'_>],
     (round, validation): (u64, &[&Instance]),
     tools: &mut Tools<'_>,
-) -> Result<(Head, PhaseReport), RecipeError> {
+) -> Result<(Round, PhaseReport), RecipeError> {
     let phase = name(round);
     let (head, variables) = start.trainable()?;
     let (schedule, count) = (&config.optimise, groups.len());
@@ -322,6 +325,7 @@ fn optimise(
         greedy_reward(head, validation, config.limits, tools.environment, tools.device)
     };
     if fit.steps_done() == 0
+        && round == 1
         && let Some(reward) = measure(&head, tools)?
     {
         fit.consider(reward)?;
@@ -342,9 +346,10 @@ fn optimise(
         }
     }
     let steps = fit.steps_done();
-    let best = fit.finish()?;
-    let phase = PhaseReport { phase, steps, examples: count, curve, best };
-    Ok((head.snapshot()?, phase))
+    let best = fit.finish_as_is()?;
+    let score = best.as_ref().map(|(score, _)| *score);
+    let phase = PhaseReport { phase, steps, examples: count, curve, best: score };
+    Ok((Round { last: head.snapshot()?, best }, phase))
 }
 
 /// The clipped objective with the exact KL to the reference, over the selections of some questions.
@@ -369,8 +374,8 @@ pub fn loss(
     let all = steps.all_log_probs(&lists.forward(head)?, config.temperature)?;
     let by_reference =
         steps.all_log_probs(&lists.forward(reference)?, config.temperature)?.detach();
-    let taken = steps.taken(&all)?;
-    let t = taken.dims2()?.1;
+    let log_probs = steps.taken(&all)?;
+    let t = log_probs.dims2()?.1;
     let of = |values: fn(&Credited) -> &Vec<f64>| -> Vec<Vec<f64>> {
         credited.iter().map(|(_, c)| values(c).clone()).collect()
     };
@@ -380,7 +385,7 @@ pub fn loss(
     };
     let advantages = rows(&of(|c| &c.advantages), t, tools.device)?;
     let clipped =
-        rrpo::clipped_surrogate(&taken, &behaviour, &advantages, steps.steps(), config.clip)?;
+        rrpo::clipped_surrogate(&log_probs, &behaviour, &advantages, steps.steps(), config.clip)?;
     let kl = divergence::kl_categorical(&all, &by_reference, steps.steps())?;
     Ok((clipped.loss + (kl * config.kl_weight)?)?)
 }

@@ -56,6 +56,7 @@ fn instance(number: u64) -> Instance {
     let mut values = vec![0f32; 5 * width];
     for (row, good) in values.chunks_mut(width).zip(&good) {
         row[..EMBEDDING].fill_with(|| rng.random_range(-1.0..1.0));
+        row[EMBEDDING..].fill_with(|| rng.random_range(-0.1..0.1));
         row[0] += if *good { 3.0 } else { -1.0 };
     }
     let candidate = |(rank, good): (usize, &bool)| Candidate {

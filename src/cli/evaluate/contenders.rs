@@ -1,7 +1,9 @@
 //! Names become contenders here: baselines, and policy folders with their runs.
 
 use super::super::CliError;
+use crate::datasets::Question;
 use crate::evaluate::Contender;
+use crate::policy::baselines::{self, BaselineError, Positives, Tools};
 use crate::policy::fixed::FixedK;
 use crate::policy::serving::{self, EncoderPolicy};
 use crate::wiring::Lab;
@@ -22,13 +24,15 @@ pub(super) fn default_baselines(top_n: usize) -> Vec<String> {
     fixed.chain([UNTRAINED.to_owned()]).collect()
 }
 
-/// The baseline of this name; `seed` is that of an untrained policy.
+/// The baseline of this name; `seed` is that of an untrained policy and of the lot, `questions` what
+/// an oracle knows the documents of.
 ///
 /// # Errors
 /// A name that is none; the message says which there are.
 pub(super) fn baseline(
     lab: &Lab,
     name: &str,
+    questions: &[Question],
     (top_n, seed): (usize, u64),
 ) -> Result<Contender, CliError> {
     if let Some(k) = name.strip_prefix(FIXED_PREFIX).and_then(|k| k.parse::<usize>().ok()) {
@@ -44,10 +48,21 @@ pub(super) fn baseline(
             .map_err(|e| CliError::because(format!("cannot make an untrained policy: {e}")))?;
         return trained(lab, name, &snapshot);
     }
-    Err(CliError::Usage(format!(
-        "--baselines `{name}` is not one of {FIXED_PREFIX}N (N documents in retrieval order), \
-         {UNTRAINED}"
-    )))
+    let positives: Positives =
+        questions.iter().map(|q| (q.id.as_str().into(), q.positives.clone())).collect();
+    let tools = Tools {
+        reader: Arc::clone(&lab.reader),
+        positives: Arc::new(positives),
+        seed,
+        device: lab.device.clone(),
+    };
+    let policy = baselines::by_name(name, &tools).map_err(|error| match error {
+        BaselineError::Unknown(error) => {
+            CliError::Usage(format!("--baselines `{name}`: {error}; or `{UNTRAINED}`"))
+        }
+        other => CliError::failed(format!("cannot make baseline `{name}`"), other),
+    })?;
+    Ok(Contender::deciding(name, policy))
 }
 
 /// A policy of this program's own kind.

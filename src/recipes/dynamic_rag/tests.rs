@@ -9,20 +9,21 @@ use candle_core::Device;
 fn config() -> DynamicRagConfig {
     DynamicRagConfig {
         limits: LIMITS,
-        clone: Schedule { epochs: 6, learning_rate: 3e-3, ..Schedule::default() },
-        prefer: Schedule { epochs: 6, learning_rate: 2e-3, ..Schedule::default() },
+        clone: Schedule { epochs: 12, learning_rate: 5e-3, ..Schedule::default() },
+        prefer: Schedule { epochs: 12, learning_rate: 3e-3, ..Schedule::default() },
         ..DynamicRagConfig::default()
     }
 }
 
-/// An expert that thinks well of good documents and, by mistake, of the first one too.
+/// An expert that thinks well of good documents and, by mistake, of those with a high second column.
 fn expert(instance: &Instance) -> Vec<f32> {
-    let score = |c: &actors::types::Candidate| match (c.document.title.as_str(), c.rank) {
-        ("good", _) => 0.95,
-        (_, 0) => 0.9,
+    let rows = instance.states.values().chunks(instance.states.width());
+    let score = |(c, row): (&actors::types::Candidate, &[f32])| match c.document.title.as_str() {
+        "good" => 0.95,
+        _ if row[1] > 0.5 => 0.9,
         _ => 0.1,
     };
-    instance.candidates.iter().map(score).collect()
+    instance.candidates.iter().zip(rows).map(score).collect()
 }
 
 fn run(
@@ -85,8 +86,8 @@ fn a_seed_gives_the_same_weights_and_another_seed_others() {
         let config = DynamicRagConfig { seed, ..config() };
         toy::weights(&run(&config, None).unwrap().0)
     };
-    assert_eq!(weights(1), weights(1));
-    assert_ne!(weights(1), weights(2));
+    assert!(weights(1) == weights(1), "a seed repeats");
+    assert!(weights(1) != weights(2), "another seed gives others");
 }
 
 #[test]
@@ -120,7 +121,7 @@ fn a_run_killed_in_either_phase_resumes_to_the_same_weights() {
         });
         assert!(killed.is_err(), "{phase} was not reached");
         let resumed = run(&config(), Some(&keep)).unwrap().0;
-        assert_eq!(toy::weights(&resumed), whole, "killed in {phase}");
+        assert!(toy::weights(&resumed) == whole, "killed in {phase}");
     }
 }
 

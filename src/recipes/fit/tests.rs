@@ -71,9 +71,9 @@ fn a_loss_or_gradient_that_is_no_number_stops_with_the_step_and_changes_nothing(
     let mut fit = train(&variables, Some(&keep), 2);
     let before = values(&variables);
     let w = variables["w"].as_tensor();
-    // sqrt of a negative number; and a finite loss, 0 · sqrt(0), whose gradient is 0 · ∞.
+    // sqrt of a negative number; and sqrt(w − w), which is 0 with the gradient ∞ − ∞.
     let bad_loss = w.affine(0.0, -1.0).unwrap().sqrt().unwrap().mean_all().unwrap();
-    let bad_gradient = w.affine(0.0, 0.0).unwrap().sqrt().unwrap().mean_all().unwrap();
+    let bad_gradient = (w - w).unwrap().sqrt().unwrap().mean_all().unwrap();
     for loss in [bad_loss, bad_gradient] {
         let error = fit.step(&loss).unwrap_err();
         let RecipeError::Diverged { step, phase, kept, .. } = &error else { panic_at(&error) };

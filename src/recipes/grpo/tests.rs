@@ -8,8 +8,8 @@ fn config() -> GrpoConfig {
     GrpoConfig {
         limits: LIMITS,
         utilities: Schedule { epochs: 0, ..Schedule::default() },
-        optimise: Schedule { epochs: 3, learning_rate: 2e-3, ..Schedule::default() },
-        rounds: 4,
+        optimise: Schedule { epochs: 3, learning_rate: 5e-3, ..Schedule::default() },
+        rounds: 10,
         ..GrpoConfig::default()
     }
 }
@@ -34,7 +34,7 @@ fn it_learns_which_documents_and_how_many() {
     let (best, head) = (best / 100.0, train(1));
     let (before, after) = (reward(&toy::head(0)), reward(&head));
     assert!(after > before + 0.9 * (best - before), "{before} -> {after} of {best}");
-    assert_eq!(toy::weights(&head), toy::weights(&train(1)), "a seed repeats");
+    assert!(toy::weights(&head) == toy::weights(&train(1)), "a seed repeats");
 }
 
 #[test]

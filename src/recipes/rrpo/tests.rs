@@ -10,8 +10,8 @@ fn config() -> RrpoConfig {
     RrpoConfig {
         limits: LIMITS,
         utilities: Schedule { epochs: 0, ..Schedule::default() },
-        optimise: Schedule { epochs: 3, learning_rate: 2e-3, ..Schedule::default() },
-        rounds: 4,
+        optimise: Schedule { epochs: 3, learning_rate: 5e-3, ..Schedule::default() },
+        rounds: 10,
         ..RrpoConfig::default()
     }
 }
@@ -39,8 +39,9 @@ fn a_fixed_number_of_picks_learns_to_find_the_good_ones() {
         let (head, report) = run(&config).unwrap();
         let (before, after) = (reward(&toy::head(0), limits), reward(&head, limits));
         // The best there is at k = 2: 0.3 + 0.7 − 0.2 = 0.8.
-        assert!(after > before + 0.1 && after > 0.7, "{form:?}: {before} -> {after}");
-        assert_eq!(report.phases.len(), 4);
+        let closed = (after - before) / (0.8 - before);
+        assert!(closed > 0.8, "{form:?}: {before} -> {after}");
+        assert_eq!(report.phases.len(), 10);
     }
 }
 
@@ -71,7 +72,7 @@ fn the_ratio_is_one_and_the_divergence_zero_at_the_first_step() {
 fn a_selection_that_does_as_the_reference_has_no_advantage() {
     let config = config();
     assert_eq!(prefix_advantages(&config, &[0.3, 0.8], &[0.3, 0.8]), [0.0, 0.0]);
-    assert_eq!(prefix_advantages(&config, &[0.3, 0.8], &[0.3]), [0.0, 0.5], "a shorter reference");
+    assert_eq!(prefix_advantages(&config, &[0.3, 0.8], &[0.3]), [0.5, 0.5], "a shorter reference");
     let printed = RrpoConfig { form: Form::Printed, gamma: 1.0, lambda: 0.0, ..config };
     // δ_1 = 0.3 + 0.8 − 0.3, δ_2 = 0.8 + 0 − 0.8.
     let by_hand = prefix_advantages(&printed, &[0.3, 0.8], &[0.3, 0.8]);
@@ -105,8 +106,8 @@ fn credit_of_the_whole_learns_when_to_stop() {
 #[test]
 fn a_seed_gives_the_same_weights() {
     let weights = |seed| toy::weights(&run(&RrpoConfig { seed, ..config() }).unwrap().0);
-    assert_eq!(weights(1), weights(1));
-    assert_ne!(weights(1), weights(2));
+    assert!(weights(1) == weights(1), "a seed repeats");
+    assert!(weights(1) != weights(2), "another seed gives others");
 }
 
 #[test]
