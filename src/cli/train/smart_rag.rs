@@ -27,7 +27,7 @@ const RATES: [f64; 5] = [0.1, 0.25, 0.5, 0.75, 0.9];
 #[derive(Debug, Default, clap::Args)]
 pub struct Flags {
     /// Question files whose answers the closed book knows (`smart_rag`): what it answers without
-    /// documents. Without any, it knows nothing.
+    /// documents. Without any, the configured generator is asked without documents.
     #[arg(long, num_args = 1.., value_name = "FILE")]
     pub memory: Vec<PathBuf>,
     /// Share of questions that the memory holds, by id, in the training and in the test part
@@ -118,7 +118,10 @@ fn world(args: &Args, config: &Config, lab: &Lab, memory: Recall) -> Result<Worl
     let ports = Ports {
         index: Arc::clone(&lab.index),
         generator: Arc::clone(&lab.generator),
-        closed_book: Arc::new(memory),
+        closed_book: match args.smart_rag.memory.as_slice() {
+            [] => Arc::clone(&lab.generator),
+            _ => Arc::new(memory),
+        },
         rewriter,
         reader: Arc::clone(&lab.reader) as Arc<dyn smart_rag::ReadPairs>,
     };

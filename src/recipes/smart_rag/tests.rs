@@ -72,7 +72,7 @@ impl Generator for Riddles {
     async fn answer(&self, query: &Query, documents: &[Document]) -> Result<Answer, GenerateError> {
         let number = number(&query.text);
         let is_right = match documents.first() {
-            None => number % 2 == 0,
+            None => number.is_multiple_of(2),
             Some(document) => document.id.as_str() == "good",
         };
         let text = if is_right { format!("answer {number}") } else { "nonsense".to_owned() };
