@@ -5,12 +5,14 @@
 
 mod embedder;
 mod lab;
+mod listwise;
 mod llm;
 mod operator;
 mod reader;
 
 pub use embedder::{IndexTarget, chunk_tokenizer, index_target, retrievers};
 pub use lab::{Lab, lab};
+pub use listwise::listwise;
 pub use operator::OperatorLog;
 
 use crate::adapters::index_embedded::EmbeddedIndex;
