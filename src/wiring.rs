@@ -6,12 +6,14 @@
 mod answers;
 mod embedder;
 mod lab;
+mod listwise;
 mod llm;
 mod operator;
 mod reader;
 
 pub use embedder::{IndexTarget, chunk_tokenizer, index_target, retrievers};
 pub use lab::{Lab, PAIRS_KEPT, lab, mono_t5, pool};
+pub use listwise::listwise;
 pub use operator::OperatorLog;
 
 use crate::adapters::index_embedded::EmbeddedIndex;

@@ -85,7 +85,7 @@ pub(super) fn rewriter(config: &Config) -> Result<Option<Arc<dyn Rewriter>>, Wir
     Ok(Some(Arc::new(rewriter.map_err(prompt)?)))
 }
 
-fn client(
+pub(super) fn client(
     config: &Config,
     (user, section): (&'static str, &'static str),
     endpoint: &EndpointConfig,
@@ -95,7 +95,7 @@ fn client(
 }
 
 /// The service's seed, or one that nobody can know: task ids of the judge are made of it.
-fn seed(config: &Config) -> u64 {
+pub(super) fn seed(config: &Config) -> u64 {
     let drawn = || std::collections::hash_map::RandomState::new().build_hasher().finish();
     config.service.seed.unwrap_or_else(drawn)
 }

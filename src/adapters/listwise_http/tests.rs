@@ -3,7 +3,15 @@
 
 use super::*;
 use crate::chat::scripted::{Act, Scripted, prompt_of};
-use crate::policy::listwise::{ListwiseArgs, Reranked, rerank};
+use crate::policy::fixture::write_tiny_model;
+use crate::policy::listwise::{ListwiseArgs, ListwisePolicy, Reranked, rerank};
+use crate::policy::reader::{PairReader, ReaderArgs};
+use actors::ports::{DecideRequest, Policy as _, PolicyError};
+use actors::types::{Candidate, Decision, Exploration, Query, SelectionLimits};
+use rand::SeedableRng as _;
+use rand::rngs::StdRng;
+use std::sync::Arc;
+use tokio::runtime::Handle;
 
 fn ranker(server: &Scripted, attempts_max: u32) -> HttpWindowRanker {
     let endpoint = EndpointConfig { attempts_max, ..server.endpoint() };
@@ -135,4 +143,42 @@ fn settings_out_of_bounds_are_named() {
     assert_eq!(with(|c| c.documents_max = 1).as_deref(), Some("documents_max"));
     assert_eq!(with(|c| c.temperature = f64::NAN).as_deref(), Some("temperature"));
     assert_eq!(with(|c| c.endpoint.attempts_max = 0).as_deref(), Some("endpoint.attempts_max"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_policy_waits_for_the_server_wherever_it_decides() {
+    let folder = tempfile::tempdir().unwrap();
+    write_tiny_model(folder.path(), 5).unwrap();
+    let reader = Arc::new(PairReader::load(folder.path(), ReaderArgs::default()).unwrap());
+    let server = Scripted::start([], by_worth).await;
+    let ranker = Arc::new(ranker(&server, 1));
+    let made = move || ListwisePolicy::new("chat_k2", (ranker, reader), ListwiseArgs::default(), 2);
+    let mut policy = made.clone()().on(Handle::current());
+    assert_eq!(decide(&mut policy).unwrap().order, [24, 23], "within the runtime");
+    assert_eq!(policy.counts(), (2, 0));
+    let elsewhere =
+        tokio::task::spawn_blocking(move || (decide(&mut policy).unwrap().order, policy));
+    let (order, mut policy) = elsewhere.await.unwrap();
+    assert_eq!(order, [24, 23], "on a thread of its own");
+    let error = decide(&mut made()).unwrap_err().to_string();
+    assert!(error.contains("`on`"), "without a runtime it cannot wait: {error}");
+    drop(server);
+    let error = decide(&mut policy).unwrap_err();
+    assert!(matches!(error, PolicyError::Model(_)), "not one window was ranked: {error}");
+}
+
+fn decide(policy: &mut ListwisePolicy) -> Result<Decision, PolicyError> {
+    let candidate = |(rank, document): (usize, Document)| Candidate {
+        document,
+        score: -(rank as f32),
+        rank: rank as u32,
+    };
+    let request = DecideRequest {
+        id: "decision".into(),
+        query: Query { text: "which?".to_owned(), ..Query::default() },
+        candidates: documents(25).into_iter().enumerate().map(candidate).collect(),
+        limits: SelectionLimits { k_min: 1, k_max: 10, token_budget: 2_048 },
+        exploration: Exploration::Greedy,
+    };
+    policy.decide(&[request], &mut StdRng::seed_from_u64(0)).pop().unwrap()
 }
