@@ -342,3 +342,6 @@ fn write_json(path: &Path, value: &impl Serialize) -> Result<(), BenchError> {
     std::fs::write(&beside, text).map_err(|e| failed(&e))?;
     std::fs::rename(&beside, path).map_err(|e| failed(&e))
 }
+
+#[cfg(test)]
+mod tests;
