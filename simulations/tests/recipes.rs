@@ -98,9 +98,11 @@ fn by_dynamic_rag(
         .collect();
     let config = DynamicRagConfig {
         limits: LIMITS,
-        clone: Schedule { epochs: 6, ..optimise() },
+        clone: Schedule { epochs: 3, ..optimise() },
         prefer: Schedule { epochs: 3, ..optimise() },
         trajectories: 16,
+        // A clone is sure of itself; what it would not do must be tried all the same.
+        temperature: 2.0,
         gap_min: 0.02,
         rounds: 8,
         ..DynamicRagConfig::default()

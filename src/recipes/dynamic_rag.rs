@@ -172,7 +172,12 @@ pub fn train(
     if config.prefer.epochs > 0 {
         for round in 1..=config.rounds {
             let instances: Vec<&Instance> = lessons.iter().map(|l| l.instance).collect();
-            let pairs = pairs(config, &head, &instances, (round, &mut report.trials), tools)?;
+            let found = pairs(config, &head, &instances, (round, &mut report.trials), tools);
+            let pairs = match found {
+                // The policy has made up its mind: there is nothing left to prefer.
+                Err(RecipeError::Nothing { .. }) if round > 1 => break,
+                found => found?,
+            };
             let (preferred, phase) = prefer(config, &head, &pairs, (round, validation), tools)?;
             head = preferred;
             report.phases.push(phase);

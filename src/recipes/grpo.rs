@@ -120,6 +120,10 @@ pub fn train(
     for round in 1..=config.rounds {
         let drawn = rollouts(config, &head, instances, (round, &mut report.trials), tools)?;
         let groups = credited(instances, &drawn);
+        if groups.is_empty() && round > 1 {
+            // The policy has made up its mind: nothing is left to compare.
+            break;
+        }
         if groups.is_empty() {
             let reason = "no question has selections whose rewards differ".to_owned();
             return Err(RecipeError::Nothing { phase: name(round), reason });
