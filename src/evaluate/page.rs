@@ -1,7 +1,7 @@
 //! The report as one HTML page: tables and plots, nothing fetched from anywhere, no script.
 //!
 //! Owns the page's outline and its style. Every text that comes from outside (names, data sets,
-//! reasons) goes through [`escape`]. Knows reports, not how they came about.
+//! reasons) goes through `escape`. Knows reports, not how they came about.
 
 mod curves;
 mod plots;
