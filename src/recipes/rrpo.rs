@@ -158,7 +158,8 @@ pub fn train(
     let mut head = start.snapshot()?;
     if config.utilities.epochs > 0 {
         let how = (config.seed, &config.utilities);
-        let (warmed, phase) = utilities::warm_up(how, &head, instances, &mut report.trials, tools)?;
+        let on = (validation, config.limits, &mut report.trials);
+        let (warmed, phase) = utilities::warm_up(how, &head, instances, on, tools)?;
         head = warmed;
         report.phases.push(phase);
     }

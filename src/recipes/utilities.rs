@@ -7,14 +7,18 @@
 use super::fit::{Fit, Point, RecipeError, batch, steps_per_pass};
 use super::instance::Instance;
 use super::lists::{Lists, PhaseReport, Schedule, Tools, rows};
-use super::rollout::{Credit, rewards};
+use super::rollout::{Credit, greedy_reward, rewards};
 use crate::algorithms::utility;
 use crate::policy::head::Head;
+use actors::types::SelectionLimits;
 
 /// Name of the phase in checkpoints.
 pub const PHASE: &str = "utilities";
 
 /// Regresses the scores on the rewards of single documents. Adds the trials made to the counter.
+///
+/// The weights after the epoch with the best greedy reward on the validation questions under
+/// `limits` are taken, those of `start` included: with few questions the regression may do harm.
 ///
 /// # Errors
 /// No document could be scored, a loss that is no number, or a checkpoint of another run.
@@ -22,7 +26,7 @@ pub fn warm_up(
     (seed, schedule): (u64, &Schedule),
     start: &Head,
     instances: &[&Instance],
-    trials: &mut u64,
+    (validation, limits, trials): (&[&Instance], SelectionLimits, &mut u64),
     tools: &mut Tools<'_>,
 ) -> Result<(Head, PhaseReport), RecipeError> {
     let alone = |i: &Instance| (0..i.len() as u32).map(|j| vec![j]).collect::<Vec<_>>();
@@ -44,6 +48,14 @@ pub fn warm_up(
     let count = lessons.len();
     let mut fit = Fit::start(PHASE, &variables, schedule.optimizer(count), tools.keep)?;
     let (width, mut curve) = (head.config().state_width(), Vec::new());
+    let measure = |head: &Head, tools: &Tools<'_>| {
+        greedy_reward(head, validation, limits, tools.environment, tools.device)
+    };
+    if fit.steps_done() == 0
+        && let Some(reward) = measure(&head, tools)?
+    {
+        fit.consider(reward)?;
+    }
     while fit.steps_done() < schedule.steps(count) {
         let step = fit.steps_done();
         let chosen = batch(seed, PHASE, step, (count, schedule.batch_queries));
@@ -57,9 +69,13 @@ pub fn warm_up(
         let known = rows(&of(|r| f64::from(u8::from(r.is_some()))), lists.n, tools.device)?;
         fit.step(&utility::regression(&lists.forward(&head)?.scores, &targets, &known)?)?;
         if fit.steps_done().is_multiple_of(steps_per_pass(count, schedule.batch_queries)) {
-            let point = Point { step: fit.steps_done(), loss: fit.mean_loss(), reward: None };
+            let reward = measure(&head, tools)?;
+            let point = Point { step: fit.steps_done(), loss: fit.mean_loss(), reward };
             (tools.progress)(PHASE, point);
             curve.push(point);
+            if let Some(reward) = reward {
+                fit.consider(reward)?;
+            }
         }
     }
     let steps = fit.steps_done();
