@@ -8,8 +8,10 @@ mod decision;
 mod episode;
 mod ids;
 mod policy;
+mod promotion;
 mod query;
 mod reward;
+mod shadow;
 
 pub use answer::{Answer, AnswerRecord, Feedback, Ranked, Served, Timings, Usage};
 pub use decision::{
@@ -18,8 +20,12 @@ pub use decision::{
 pub use episode::{Degraded, Episode, Outcome};
 pub use ids::{DecisionId, Digest, DocumentId, PolicyVersion, QueryId, next_id};
 pub use policy::{PolicyRecord, PolicySnapshot, PolicyState};
+pub use promotion::{
+    Arm, Assignment, Certificate, Claims, DraftedBy, Interleaved, LogPosition, StageEvidence,
+};
 pub use query::{Candidate, Document, Filter, Query, Rewrite};
 pub use reward::{Reward, RewardPart, RewardRecord, Sample, Verdict, Votes};
+pub use shadow::{Agreement, ShadowRecord};
 
 /// Version of the record schema, written into every record of the log.
 pub const SCHEMA_VERSION: u32 = 1;

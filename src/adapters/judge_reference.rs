@@ -108,6 +108,9 @@ mod tests {
             decision: None,
             outcome: Outcome::Answered { answer },
             degraded: None,
+            assignment: None,
+            interleaved: None,
+            unusable_for_ope: None,
             finished_ms: 0,
             duration_ms: 0,
         };

@@ -227,6 +227,9 @@ mod tests {
                 answer: Answer { text: format!("answer of {id}"), ..Answer::default() },
             },
             degraded: None,
+            assignment: None,
+            interleaved: None,
+            unusable_for_ope: None,
             finished_ms: 0,
             duration_ms: 0,
         }

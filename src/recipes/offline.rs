@@ -149,6 +149,9 @@ async fn judged(
         decision: Some(decision),
         outcome: Outcome::Answered { answer },
         degraded: None,
+        assignment: None,
+        interleaved: None,
+        unusable_for_ope: None,
         finished_ms: 0,
         duration_ms: 0,
     };

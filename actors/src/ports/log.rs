@@ -23,11 +23,13 @@ pub enum Stream {
     Policies,
     /// Written by anyone: a record that could not be read, and why.
     Deadletter,
+    /// Written by serving, by best effort: `types::ShadowRecord`.
+    Shadows,
 }
 
 impl Stream {
     /// All streams, in the order of the enum.
-    pub const ALL: [Stream; 7] = [
+    pub const ALL: [Stream; 8] = [
         Stream::Queries,
         Stream::Answers,
         Stream::Episodes,
@@ -35,6 +37,7 @@ impl Stream {
         Stream::Rewards,
         Stream::Policies,
         Stream::Deadletter,
+        Stream::Shadows,
     ];
 
     /// The public name, `regrade.<stream>`.
@@ -47,6 +50,7 @@ impl Stream {
             Stream::Rewards => "regrade.rewards",
             Stream::Policies => "regrade.policies",
             Stream::Deadletter => "regrade.deadletter",
+            Stream::Shadows => "regrade.shadows",
         }
     }
 }

@@ -36,6 +36,9 @@ fn sample(id: &str, text: &str, version: u64) -> Sample {
         decision: Some(decision),
         outcome: Outcome::Reranked,
         degraded: None,
+        assignment: None,
+        interleaved: None,
+        unusable_for_ope: None,
         finished_ms: 0,
         duration_ms: 0,
     };

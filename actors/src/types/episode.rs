@@ -1,6 +1,9 @@
 //! One query served, as data: what the log keeps of it.
 
-use super::{Answer, Candidate, Decision, DecisionId, Query, Rewrite, SCHEMA_VERSION};
+use super::{
+    Answer, Assignment, Candidate, Decision, DecisionId, Interleaved, Query, Rewrite,
+    SCHEMA_VERSION,
+};
 use serde::{Deserialize, Serialize};
 
 /// How an accepted query ended.
@@ -53,6 +56,16 @@ pub struct Episode {
     /// What the answer had to do without; `None` as a rule.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub degraded: Option<Degraded>,
+    /// Where it stood in the experiments of its time; absent in records of before there were any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub assignment: Option<Assignment>,
+    /// Whose the documents are, where two policies drafted the context together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interleaved: Option<Interleaved>,
+    /// Why off-policy estimates may not rest on it (`greedy`, `budget_spent`, `direct`,
+    /// `degraded`, `interleaved`, `no_decision`, `no_states`, `forced`); absent where they may.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unusable_for_ope: Option<String>,
     /// When it ended, milliseconds since the Unix epoch.
     pub finished_ms: u64,
     /// From admission to the answer, milliseconds.

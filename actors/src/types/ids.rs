@@ -56,6 +56,12 @@ string_id! {
 #[serde(transparent)]
 pub struct PolicyVersion(pub u64);
 
+impl From<u64> for PolicyVersion {
+    fn from(version: u64) -> Self {
+        Self(version)
+    }
+}
+
 impl fmt::Display for PolicyVersion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "v{}", self.0)

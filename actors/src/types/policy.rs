@@ -1,6 +1,6 @@
 //! Policy weights as they travel, and what the log says of them.
 
-use super::{Digest, PolicyVersion};
+use super::{Certificate, Digest, LogPosition, PolicyVersion, StageEvidence};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use std::sync::Arc;
@@ -50,15 +50,43 @@ impl PolicySnapshot {
 }
 
 /// How far a version has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PolicyState {
-    /// Trained, not yet accepted.
+    /// Trained and stored, with what the held-out examination said.
     Candidate,
+    /// Serving's scores are compared with the trainer's.
+    Parity,
+    /// Its value is estimated on logged traffic.
+    Offline,
+    /// It decides live queries without effect.
+    Shadow,
+    /// It serves a share of the units.
+    Canary,
     /// Serves users.
     Champion,
-    /// Refused by the gate, or replaced.
+    /// Refused, outdated, rolled back or replaced.
     Retired,
+}
+
+impl PolicyState {
+    /// The state's name in records and metrics.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Candidate => "candidate",
+            Self::Parity => "parity",
+            Self::Offline => "offline",
+            Self::Shadow => "shadow",
+            Self::Canary => "canary",
+            Self::Champion => "champion",
+            Self::Retired => "retired",
+        }
+    }
+
+    /// Whether users see what it decides.
+    pub fn serves_users(self) -> bool {
+        matches!(self, Self::Canary | Self::Champion)
+    }
 }
 
 /// The record in `regrade.policies`.
@@ -78,6 +106,14 @@ pub struct PolicyRecord {
     pub uri: String,
     /// Its state from now on.
     pub state: PolicyState,
+    /// Share of the units that it serves, for a canary, in (0, 0.5].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub share: Option<f64>,
+    /// Number of this change among the changes of this version, from 1, as its writer saw it. A
+    /// change that does not follow the last has no effect, so that of two writers only one goes
+    /// on; absent for an operator's word, which always holds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<u64>,
     /// For a champion: the champion whose place it takes, as its writer saw it. A record that was
     /// outrun by another has no effect, so that of two writers only one goes on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -85,8 +121,40 @@ pub struct PolicyRecord {
     /// Why it was accepted or refused: the gate's report.
     #[serde(default)]
     pub reason: String,
+    /// What the stages so far found.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub evidence: Vec<StageEvidence>,
+    /// From where the log counts for the stage that begins here.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub from: Vec<LogPosition>,
+    /// What lets it serve users; it stays with the version when that retires.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<Box<Certificate>>,
     /// When, milliseconds since the Unix epoch.
     pub time_ms: u64,
+}
+
+impl PolicyRecord {
+    /// A record of a snapshot that says nothing but its state and why.
+    pub fn of(snapshot: &PolicySnapshot, state: PolicyState, reason: &str, time_ms: u64) -> Self {
+        Self {
+            schema: super::SCHEMA_VERSION,
+            version: snapshot.version,
+            parent: snapshot.parent,
+            recipe: snapshot.recipe.clone(),
+            digest: snapshot.digest.clone(),
+            uri: String::new(),
+            state,
+            share: None,
+            step: None,
+            replaces: None,
+            reason: reason.to_owned(),
+            evidence: Vec::new(),
+            from: Vec::new(),
+            certificate: None,
+            time_ms,
+        }
+    }
 }
 
 impl PolicyRecord {

@@ -55,6 +55,9 @@ fn sample(id: u8, query: Query, version: PolicyVersion, log_prob: f64) -> Sample
         decision: Some(decision),
         outcome: Outcome::Reranked,
         degraded: None,
+        assignment: None,
+        interleaved: None,
+        unusable_for_ope: None,
         finished_ms: 0,
         duration_ms: 0,
     };

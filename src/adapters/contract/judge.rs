@@ -57,6 +57,9 @@ fn task(answer: &str, references: &[&str]) -> JudgeTask {
         decision: None,
         outcome: Outcome::Answered { answer },
         degraded: None,
+        assignment: None,
+        interleaved: None,
+        unusable_for_ope: None,
         finished_ms: 0,
         duration_ms: 0,
     };

@@ -80,6 +80,9 @@ fn served(policy: &mut EncoderPolicy, count: usize, seed: u64) -> Vec<Sample> {
             decision: Some(decision),
             outcome: Outcome::Answered { answer: Answer::default() },
             degraded: None,
+            assignment: None,
+            interleaved: None,
+            unusable_for_ope: None,
             finished_ms: 0,
             duration_ms: 0,
         };

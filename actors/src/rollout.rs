@@ -1,0 +1,28 @@
+//! How weights earn their place, as data and pure functions: what the log says of every version,
+//! who is served by which, what the log shows of a canary, and when a stage is over.
+//!
+//! Floor 1. Knows no actor, no model and no clock; whoever folds the same records comes to the same
+//! board, on every node and in `regrade policy verify`.
+
+mod assignment;
+mod board;
+mod budget;
+mod certificate;
+mod comparison;
+mod config;
+mod ledger;
+mod shadows;
+mod stages;
+
+pub use assignment::{Routing, bucket, holds_control, unit_of};
+pub use board::{Board, Effect, Standing};
+pub use budget::{Budget, BudgetConfig, Draw};
+pub use certificate::{Fault, Grant, check};
+pub use comparison::{ArmFigures, Comparison};
+pub use config::{
+    CanaryConfig, Config, GuardConfig, OfflineConfig, OnNoSupport, ParityConfig, Path, ShadowConfig,
+    Unit, WatchConfig,
+};
+pub use ledger::{Ledger, Outcome};
+pub use shadows::{ShadowFigures, Shadows};
+pub use stages::{Step, canary_step, inputs_digest, p_value, shadow_step};

@@ -1,0 +1,156 @@
+//! A canary's figures: the candidate's units and the champion's, from one ledger.
+//!
+//! Knows no threshold. A unit is one observation: the mean over its queries, so that a user who
+//! asks a hundred times does not count a hundred times. Units are taken in the order of their
+//! hashes, so that equal ledgers give equal bits.
+
+use super::assignment::holds_control;
+use super::ledger::{Ledger, Outcome};
+use crate::sequential::Moments;
+use crate::types::{Arm, Digest, PolicySnapshot, PolicyVersion};
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+/// One arm of an experiment; all means are over units.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct ArmFigures {
+    /// Queries.
+    pub queries: u64,
+    /// Units, whether or not any of their queries was judged.
+    pub units: u64,
+    /// Reward of the units that have one, with the noise of its votes.
+    pub reward: Moments,
+    /// Share of failed queries.
+    pub failures: Moments,
+    /// Share of judged queries that the judge abstained on.
+    pub abstentions: Moments,
+    /// Context tokens a query.
+    pub tokens: Moments,
+    /// Longest query of each unit, milliseconds, ascending.
+    pub durations: Vec<f64>,
+}
+
+/// Both arms, and what counts for neither.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Comparison {
+    /// What the candidate served.
+    pub treatment: ArmFigures,
+    /// What the champion served to units that were never the candidate's.
+    pub control: ArmFigures,
+    /// Units seen in both arms: left out.
+    pub mixed: u64,
+    /// Queries served by other weights than assigned, or that fell back: their units are left out.
+    pub mismatched: u64,
+    /// Interleaved queries by whose documents were cited: champion's, candidate's, ties.
+    pub preferences: (u64, u64, u64),
+    /// SHA-256 over places and rewards, in order.
+    pub inputs: Digest,
+}
+
+#[derive(Default)]
+struct UnitSums {
+    queries: u64,
+    rewards: Vec<(f64, f64)>,
+    failures: u64,
+    judged: u64,
+    abstentions: u64,
+    tokens: u64,
+    longest_ms: u64,
+}
+
+impl UnitSums {
+    fn add(&mut self, outcome: &Outcome) {
+        self.queries += 1;
+        self.rewards.extend(outcome.reward);
+        self.failures += u64::from(outcome.has_failed);
+        self.judged += u64::from(outcome.reward.is_some() || outcome.is_abstention);
+        self.abstentions += u64::from(outcome.is_abstention);
+        self.tokens += outcome.context_tokens;
+        self.longest_ms = self.longest_ms.max(outcome.duration_ms);
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "counts of an experiment")]
+impl ArmFigures {
+    fn of<'a>(units: impl Iterator<Item = &'a UnitSums>) -> Self {
+        let mut arm = Self::default();
+        for unit in units {
+            let queries = unit.queries as f64;
+            arm.units += 1;
+            arm.queries += unit.queries;
+            arm.failures.push(unit.failures as f64 / queries, 0.0);
+            arm.tokens.push(unit.tokens as f64 / queries, 0.0);
+            arm.durations.push(unit.longest_ms as f64);
+            if unit.judged > 0 {
+                arm.abstentions.push(unit.abstentions as f64 / unit.judged as f64, 0.0);
+            }
+            if !unit.rewards.is_empty() {
+                let n = unit.rewards.len() as f64;
+                let mean = unit.rewards.iter().map(|(reward, _)| reward).sum::<f64>() / n;
+                let noise = unit.rewards.iter().map(|(_, noise)| noise).sum::<f64>() / (n * n);
+                arm.reward.push(mean, noise);
+            }
+        }
+        arm.durations.sort_by(f64::total_cmp);
+        arm
+    }
+
+    /// The 95th percentile of the durations by nearest rank, milliseconds.
+    pub fn latency_p95(&self) -> Option<f64> {
+        let rank = (self.durations.len() * 95).div_ceil(100);
+        self.durations.get(rank.checked_sub(1)?).copied()
+    }
+}
+
+impl Comparison {
+    /// The figures of a candidate's experiment.
+    pub fn of(ledger: &Ledger, version: PolicyVersion) -> Self {
+        let mut comparison = Self::default();
+        let mut units = [BTreeMap::<&str, UnitSums>::new(), BTreeMap::new()];
+        let mut tainted: Vec<&str> = Vec::new();
+        let mut inputs = String::new();
+        for ((partition, offset), outcome) in ledger.of(version) {
+            let (reward, noise) = outcome.reward.unwrap_or((f64::NAN, 0.0));
+            // Writing to a String cannot fail.
+            let _ = writeln!(inputs, "{partition}/{offset}: {reward:?} {noise:?}");
+            let unit = outcome.assignment.unit.as_str();
+            if outcome.assignment.arm == (Arm::Interleaved { version }) {
+                comparison.prefer(outcome);
+                continue;
+            }
+            let is_its_own = outcome.assignment.arm == (Arm::Candidate { version });
+            let is_served = outcome.served.is_none_or(|served| (served == version) == is_its_own);
+            if !is_served || (is_its_own && outcome.assignment.fell_back.is_some()) {
+                comparison.mismatched += 1;
+                tainted.push(unit);
+            } else if is_its_own {
+                units[0].entry(unit).or_default().add(outcome);
+            } else if holds_control(&outcome.assignment, version) {
+                units[1].entry(unit).or_default().add(outcome);
+            }
+        }
+        let mut both: Vec<&str> =
+            units[0].keys().filter(|unit| units[1].contains_key(*unit)).copied().collect();
+        comparison.mixed = both.len() as u64;
+        both.extend(tainted);
+        for unit in both {
+            units[0].remove(unit);
+            units[1].remove(unit);
+        }
+        comparison.treatment = ArmFigures::of(units[0].values());
+        comparison.control = ArmFigures::of(units[1].values());
+        comparison.inputs = PolicySnapshot::digest_of(inputs.as_bytes());
+        comparison
+    }
+
+    fn prefer(&mut self, outcome: &Outcome) {
+        let Some((champion, candidate)) = outcome.interleaved.as_ref().and_then(|i| i.credit) else {
+            return;
+        };
+        match candidate.total_cmp(&champion) {
+            std::cmp::Ordering::Less => self.preferences.0 += 1,
+            std::cmp::Ordering::Greater => self.preferences.1 += 1,
+            std::cmp::Ordering::Equal => self.preferences.2 += 1,
+        }
+    }
+}
