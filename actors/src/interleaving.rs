@@ -1,0 +1,1 @@
+//! Interleaving: one context from two policies' lists.

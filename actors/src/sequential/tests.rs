@@ -1,0 +1,1 @@
+//! Numbers worked by hand and properties.
