@@ -4,14 +4,17 @@
 //! stage whose actor dies is repeated by its slot within it. The reply leaves only after the log
 //! holds the episode: what cannot be logged is a failure, not a loss.
 
+mod arms;
 mod config;
 mod stages;
 
 use crate::ports::Search;
+use crate::telemetry;
 use crate::types::{
-    Answer, Candidate, Decision, DecisionId, Degraded, Document, Episode, Exploration, Gate,
-    Outcome, Query, Ranked, Rewrite, SelectionLimits, Served, Timings,
+    Answer, Assignment, Candidate, Decision, DecisionId, Degraded, Document, Episode, Exploration,
+    Gate, Interleaved, Outcome, Query, Ranked, Rewrite, SelectionLimits, Served, Timings,
 };
+pub use arms::Experiments;
 pub use config::{Config, OnRetrievalFailure};
 pub use stages::{Context, Failure};
 use std::time::Duration;
@@ -30,6 +33,10 @@ pub struct Request {
     pub limits: SelectionLimits,
     /// How to draw.
     pub exploration: Exploration,
+    /// Whether it is greedy because the budget of exploration is spent.
+    pub is_budget_spent: bool,
+    /// Where it stands in the experiments under way.
+    pub assignment: Assignment,
     /// Whether to generate an answer, or only rank the query's own candidates.
     pub is_rerank: bool,
 }
@@ -41,6 +48,8 @@ struct Trace {
     candidates: Vec<Candidate>,
     decision: Option<Decision>,
     degraded: Option<Degraded>,
+    assignment: Option<Assignment>,
+    interleaved: Option<Interleaved>,
     timings: Timings,
 }
 
@@ -48,8 +57,9 @@ struct Trace {
 #[tracing::instrument(name = "episode", skip_all, fields(query_id = %request.query.id))]
 pub async fn run(context: &Context, request: Request) -> Result<Served, Failure> {
     let began = Instant::now();
-    let mut trace = Trace::default();
+    let mut trace = Trace { assignment: Some(request.assignment.clone()), ..Trace::default() };
     let result = serve(context, &request, began, &mut trace).await;
+    arms::credit(&mut trace, result.as_ref().ok().and_then(Option::as_ref));
 
     let outcome = match &result {
         Ok(Some(answer)) => Outcome::Answered { answer: answer.clone() },
@@ -59,6 +69,9 @@ pub async fn run(context: &Context, request: Request) -> Result<Served, Failure>
         }
     };
     let duration_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let (decision, flaws) =
+        (trace.decision.as_ref(), (trace.degraded.as_ref(), trace.interleaved.as_ref()));
+    let unusable = arms::unusable_for_ope(decision, flaws, request.is_budget_spent);
     let episode = Episode {
         schema: Episode::SCHEMA,
         query: request.query,
@@ -67,13 +80,18 @@ pub async fn run(context: &Context, request: Request) -> Result<Served, Failure>
         decision: trace.decision,
         outcome,
         degraded: trace.degraded,
+        assignment: trace.assignment,
+        interleaved: trace.interleaved,
+        unusable_for_ope: unusable.map(str::to_owned),
         finished_ms: context.clock.now_ms(),
         duration_ms,
     };
+    telemetry::count(telemetry::OPE_USABLE, "reason", unusable.unwrap_or("usable"));
     let logged = context.append(&episode).await;
     // The first failure is the reason the caller hears; a failing log is one only by itself.
     let answer = result?;
     logged?;
+    arms::offer(&context.experiments, &episode);
     served(episode, answer, trace.timings)
 }
 
@@ -103,12 +121,9 @@ async fn serve(
             }
         }
     };
-    let mut decision = if trace.candidates.is_empty() {
-        nothing_to_choose(context, request)
-    } else {
-        let decided = context.decide(request, &trace.candidates, deadline);
-        timed(&mut trace.timings.decide_ms, decided).await?
-    };
+    let began = Instant::now();
+    let mut decision = arms::decided(context, request, trace, deadline).await?;
+    trace.timings.decide_ms = began.elapsed().as_secs_f64() * 1e3;
     // Searched with the first proposal, where there is one; 0 is the query as asked.
     decision.rewrite = u32::from(!trace.rewrites.is_empty());
     let documents = chosen(&decision, &trace.candidates)?;
@@ -132,23 +147,6 @@ async fn timed<T>(took_ms: &mut f64, stage: impl Future<Output = T>) -> T {
 fn as_given(documents: &[Document]) -> Vec<Candidate> {
     let ranked = (0..).zip(documents);
     ranked.map(|(rank, d)| Candidate { document: d.clone(), score: 0.0, rank }).collect()
-}
-
-/// The decision when nothing was found: answer directly, with certainty.
-fn nothing_to_choose(context: &Context, request: &Request) -> Decision {
-    Decision {
-        id: request.decision_id.clone(),
-        gate: Gate::Direct,
-        rewrite: 0,
-        order: Vec::new(),
-        step_log_probs: Vec::new(),
-        scores: Vec::new(),
-        exploration: Exploration::Greedy,
-        limits: request.limits,
-        candidate_tokens: Vec::new(),
-        states: crate::types::CandidateStates::default(),
-        policy: context.serving.borrow().clone(),
-    }
 }
 
 /// The documents the generator sees, in order; a decision that names no candidate is a fault.
@@ -184,6 +182,7 @@ fn served(episode: Episode, answer: Option<Answer>, timings: Timings) -> Result<
         gate: decision.gate,
         degraded: episode.degraded,
         propensity,
+        deviates: decision.deviates,
         timings,
         policy: decision.policy,
         duration_ms: episode.duration_ms,

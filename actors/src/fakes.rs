@@ -3,10 +3,12 @@
 //! Feature `fakes`. Each has a [`Knob`] that makes its next calls slow, fail or panic; the log
 //! keeps the semantics that its port documents and loses its memory only with the process.
 
+mod examiner;
 mod log;
 mod models;
 mod world;
 
+pub use examiner::{FakeExaminer, FakeSeal, Findings};
 pub use log::MemoryLog;
 pub use models::{FakeLearner, FakePolicy, Lesson, snapshot};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::SeqCst};

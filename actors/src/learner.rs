@@ -14,6 +14,7 @@ mod update;
 use crate::clock::Clock;
 use crate::compute::ComputeMode;
 use crate::ports::{self, Batch, EventLog, LearnError, LearnReport, SnapshotStore, Stream};
+use crate::rollout::{Issuer, Path};
 use crate::slot::Request;
 use crate::tail::{self, Change, Next, Share, Source, Task, Turn, backoff};
 use crate::telemetry;
@@ -46,6 +47,8 @@ pub enum Message {
     /// An update is over (sent by itself).
     #[doc(hidden)]
     Updated(UpdatedBox),
+    /// Starts an update, if there is anything to learn from: drift was seen.
+    Refresh,
     /// Forces an update; replies with its outcome.
     Trigger(RpcReplyPort<UpdateOutcome>),
     /// Asks for the counters.
@@ -78,6 +81,10 @@ pub struct Args {
     pub swap: Option<Request<(Arc<PolicySnapshot>, Instant), Result<(), SwapFailure>>>,
     /// Told of a promotion where nothing is served.
     pub serving: watch::Sender<PolicyStamp>,
+    /// Whether a candidate goes through the stages, or its examination makes it champion.
+    pub path: Path,
+    /// Issues the certificate of a champion.
+    pub issuer: Issuer,
     /// Name of this process.
     pub node: String,
     /// Stamps.
@@ -159,6 +166,7 @@ impl Actor for Learner {
             Message::Loaded(loaded) => state.loaded(&myself, loaded.0),
             Message::Fresh(inserted) => state.fresh(&myself, inserted),
             Message::Updated(over) => state.updated(&myself, *over.0),
+            Message::Refresh => state.update(&myself),
             Message::Trigger(reply) => state.trigger(&myself, reply),
             Message::Observe(reply) => state.observe(reply),
         }
@@ -316,6 +324,11 @@ impl State {
                 self.counters.promoted += 1;
                 self.trained(report);
                 tracing::info!(%version, reason = examination.reason, "candidate promoted");
+            }
+            UpdateOutcome::Proposed { version, report, examination } => {
+                self.counters.proposed += 1;
+                self.trained(report);
+                tracing::info!(%version, reason = examination.reason, "candidate proposed");
             }
             UpdateOutcome::Rejected { version, reason, report, .. } => {
                 self.counters.rejected += 1;

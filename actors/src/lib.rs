@@ -17,6 +17,7 @@ mod tail;
 
 pub mod clock;
 pub mod compute;
+pub mod drift;
 pub mod episode;
 #[cfg(feature = "fakes")]
 pub mod fakes;
@@ -28,13 +29,16 @@ pub mod judge;
 pub mod learner;
 pub mod policy_follower;
 pub mod ports;
+pub mod promoter;
 pub mod recent_decisions;
 pub mod replay;
 pub mod replay_buffer;
 pub mod reranker;
 pub mod retriever;
+pub mod rollout;
 pub mod sequential;
 pub mod service;
+pub mod shadow;
 pub mod slot;
 pub mod telemetry;
 pub mod types;

@@ -1,65 +1,30 @@
-//! The policy follower: tails `regrade.policies` and makes serving swap to the newest champion.
+//! The policy follower: tails `regrade.policies` and makes serving do what the board says: swap to
+//! the newest champion, host canaries, let shadows decide, and route units accordingly.
 //!
 //! Floor 2. It reads from the start at every start and commits nothing: the stream is compacted and
-//! the last champion is all that counts. So other nodes' promotions arrive, and a restarted service
-//! serves the last champion before it is ready.
+//! the last record of a version is all that counts. So other nodes' changes arrive, every node comes
+//! to the same board, and a restarted service serves the last champion before it is ready. Weights
+//! without a valid certificate are left out.
 
-use crate::bounds::all_at_least_one;
-use crate::ports::{EventLog, Record, SnapshotError, SnapshotStore, Stream};
+mod arms;
+mod config;
+
+use crate::ports::{EventLog, Record, Seal, Signature, SnapshotError, SnapshotStore, Stream};
+use crate::rollout::{self, Board, Effect, Grant, Routing};
 use crate::slot::Request;
 use crate::tail::{self, Next, Share, Source, Task, Turn, backoff};
-use crate::types::{PolicyRecord, PolicySnapshot, PolicyState, PolicyVersion};
+use crate::telemetry;
+use crate::types::{Digest, PolicyRecord, PolicySnapshot, PolicyState, PolicyVersion};
+use arms::Arms;
+pub use arms::{HostBoth, Wanted};
+pub use config::Config;
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use serde::{Deserialize, Serialize};
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::watch;
 use tokio::time::Instant;
-
-/// Bounds of the follower.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Config {
-    /// Champions remembered to fall back on when the newest cannot be loaded, ≥ 1.
-    pub champions_max: usize,
-    /// Longest time to fetch and swap one champion, milliseconds, ≥ 1.
-    pub deadline_ms: u64,
-    /// Records read in one step, ≥ 1.
-    pub poll_max: usize,
-    /// Longest wait for the first record of a step, milliseconds, ≥ 1.
-    pub poll_wait_ms: u64,
-    /// Pause after a failure, milliseconds, ≥ 1; doubled each time.
-    pub backoff_ms: u64,
-    /// Longest pause, milliseconds, ≥ 1.
-    pub backoff_max_ms: u64,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            champions_max: 16,
-            deadline_ms: 60_000,
-            poll_max: 1_024,
-            poll_wait_ms: 200,
-            backoff_ms: 100,
-            backoff_max_ms: 30_000,
-        }
-    }
-}
-
-impl Config {
-    /// Checks every value, naming the first field that is wrong.
-    pub fn validate(&self) -> Result<(), String> {
-        all_at_least_one(&[
-            ("champions_max", self.champions_max as u64),
-            ("deadline_ms", self.deadline_ms),
-            ("poll_max", self.poll_max as u64),
-            ("poll_wait_ms", self.poll_wait_ms),
-            ("backoff_ms", self.backoff_ms),
-            ("backoff_max_ms", self.backoff_max_ms),
-        ])
-    }
-}
 
 /// Why a champion does not serve.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -77,10 +42,15 @@ pub enum Message {
     /// A turn on the log (sent by itself).
     #[doc(hidden)]
     Turn(TurnBox),
+    /// The try to host canaries and shadows is over (sent by itself).
+    #[doc(hidden)]
+    Hosted(arms::Hosted),
     /// The try to make a champion serve is over (sent by itself).
     Adopted(PolicyVersion, Result<(), Failure>),
     /// Looks again whether something is to be done (sent by itself).
     Retry,
+    /// Asks for the board; `None` until the stream was read to its end.
+    Board(RpcReplyPort<Option<Board>>),
     /// Asks for the counters.
     Observe(RpcReplyPort<Observed>),
 }
@@ -97,11 +67,26 @@ pub struct Args {
     pub snapshots: Arc<dyn SnapshotStore>,
     /// Asks the reranker to swap.
     pub swap: Request<(Arc<PolicySnapshot>, Instant), Result<(), Failure>>,
+    /// Hosts canaries beside the champion, and lets shadows decide.
+    pub host: HostBoth,
+    /// Tells everyone who serves which units.
+    pub routing: watch::Sender<Arc<Routing>>,
+    /// Digest of the weights before anything was learned: they need no certificate.
+    pub first: Digest,
+    /// Knows whose signatures count.
+    pub seal: Arc<dyn Seal>,
+    /// Whether weights without a valid certificate serve all the same.
+    pub allow_uncertified: bool,
+    /// Share of the units of an experiment that get an interleaved context.
+    pub interleaved: f64,
     /// Name of this process: each has a consumer of its own.
     pub node: String,
     /// Bounds.
     pub config: Config,
 }
+
+/// Verdicts on certificates that are remembered.
+const VERDICTS_MAX: usize = 1_024;
 
 /// Counters since the last start.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -119,6 +104,12 @@ pub struct Observed {
     /// Champions left out because another took the place of the one they were to replace.
     #[serde(default)]
     pub outrun: u64,
+    /// Weights left out because they have no valid certificate.
+    #[serde(default)]
+    pub uncertified: u64,
+    /// Canaries that serve their share here.
+    #[serde(default)]
+    pub canaries: u64,
 }
 
 /// The actor.
@@ -133,8 +124,11 @@ pub struct State {
     failures: u32,
     /// Oldest first; the last is to serve.
     champions: VecDeque<PolicyRecord>,
-    /// The champion by the records so far: the next has to replace it.
-    champion: Option<PolicyVersion>,
+    /// What the records so far come to.
+    board: Board,
+    arms: Arms,
+    /// Certificates checked before, so that each is checked, and complained of, once.
+    verdicts: HashMap<String, bool>,
     is_settled: bool,
     counters: Observed,
 }
@@ -165,7 +159,9 @@ impl Actor for PolicyFollower {
             is_adopting: false,
             failures: 0,
             champions: VecDeque::new(),
-            champion: None,
+            board: Board::default(),
+            verdicts: HashMap::new(),
+            arms: Arms::default(),
             is_settled: true,
             counters: Observed::default(),
         })
@@ -180,7 +176,14 @@ impl Actor for PolicyFollower {
         match message {
             Message::Turn(turn) => state.turn(&myself, turn.0),
             Message::Adopted(version, result) => state.adopted(&myself, version, result),
-            Message::Retry => state.adopt(&myself),
+            Message::Hosted(hosted) => state.hosted(&myself, hosted),
+            Message::Retry => {
+                state.adopt(&myself);
+                state.reconcile(&myself);
+            }
+            Message::Board(reply) => {
+                let _ = reply.send(state.is_at_end.then(|| state.board.clone()));
+            }
             Message::Observe(reply) => state.observe(reply),
         }
         Ok(())
@@ -194,6 +197,7 @@ impl State {
         for record in &records {
             self.absorb(record);
         }
+        self.reconcile(myself);
         // After a failure the pause before `Retry` counts, not the pace of the log.
         if self.failures == 0 {
             self.adopt(myself);
@@ -212,24 +216,60 @@ impl State {
                 return;
             }
         };
-        if record.state != PolicyState::Champion {
-            return;
-        }
-        if !record.follows(self.champion) {
+        let is_champion = record.state == PolicyState::Champion;
+        if self.board.fold(&record) == Effect::Outrun {
             self.counters.outrun += 1;
             tracing::warn!(
-                version = %record.version, champion = ?self.champion, replaces = ?record.replaces,
-                "champion is left out: another took its place first"
+                version = %record.version, state = record.state.word(), step = ?record.step,
+                champion = ?self.board.champion(), replaces = ?record.replaces,
+                "change is left out: another came first"
             );
             return;
         }
-        self.champion = Some(record.version);
+        // With what earlier records said of it: a compacted stream does not repeat a certificate.
+        let standing = self.board.standing(record.version).map(|s| s.record.clone());
+        let record = standing.unwrap_or(record);
+        if !is_champion || !self.may_serve(&record, Grant::Champion) {
+            return;
+        }
         self.champions.push_back(record);
         self.is_settled = false;
         self.failures = 0;
         while self.champions.len() > self.args.config.champions_max {
             self.champions.pop_front();
         }
+    }
+
+    /// Whether the weights may do this: their certificate says so, or nothing was learned yet, or
+    /// the operator took it upon himself.
+    fn may_serve(&mut self, record: &PolicyRecord, grant: Grant) -> bool {
+        if record.digest == self.args.first {
+            return true;
+        }
+        let signature = record.certificate.as_ref().map(|c| c.signature.as_str());
+        let key = format!("{} {} {grant:?} {signature:?}", record.version, record.digest);
+        if let Some(verdict) = self.verdicts.get(&key) {
+            return *verdict;
+        }
+        let verdict = self.examine(record, grant);
+        if self.verdicts.len() >= VERDICTS_MAX {
+            self.verdicts.clear();
+        }
+        self.verdicts.insert(key, verdict);
+        verdict
+    }
+
+    fn examine(&mut self, record: &PolicyRecord, grant: Grant) -> bool {
+        let seal = Arc::clone(&self.args.seal);
+        let checked = rollout::check(record, grant, |bytes, certificate| {
+            let (key, signature) = (certificate.key.clone(), certificate.signature.clone());
+            let fits = seal.verify(bytes, &Signature { key, signature });
+            fits.map_err(|error| error.to_string())
+        });
+        let Err(fault) = checked else { return true };
+        self.counters.uncertified += 1;
+        telemetry::uncertified(record.version.0, &fault, self.args.allow_uncertified);
+        self.args.allow_uncertified
     }
 
     /// Makes the newest champion serve, once the whole stream is read.

@@ -4,6 +4,7 @@
 //! root package knows which adapter stands behind which port.
 
 mod environment;
+mod examiner;
 mod generator;
 mod index;
 mod judge;
@@ -11,9 +12,11 @@ mod learner;
 mod log;
 mod policy;
 mod rewriter;
+mod seal;
 mod snapshots;
 
 pub use environment::{Environment, EnvironmentError, Trial};
+pub use examiner::{ExamineError, Examiner, Probed};
 pub use generator::{GenerateError, Generator};
 pub use index::{Search, SearchError, SearchIndex};
 pub use judge::{Judge, JudgeError, JudgeTask};
@@ -23,4 +26,5 @@ pub use log::{
 };
 pub use policy::{DecideRequest, Policy, PolicyError};
 pub use rewriter::{RewriteError, Rewriter};
+pub use seal::{Seal, SealError, Signature};
 pub use snapshots::{SnapshotError, SnapshotStore};

@@ -15,8 +15,8 @@ use crate::compute::{Compute, ComputeError, ComputeMode};
 use crate::ports::{DecideRequest, Policy, PolicyError};
 use crate::telemetry;
 use crate::types::{
-    Candidate, DecisionId, Document, Exploration, PolicySnapshot, PolicyStamp, Query,
-    SelectionLimits,
+    Candidate, DecisionId, Document, Exploration, PolicySnapshot, PolicyStamp, PolicyVersion,
+    Query, SelectionLimits,
 };
 pub use config::Config;
 pub use messages::{Error, Message, Observed, Results};
@@ -45,12 +45,22 @@ pub struct Args {
     pub serving: watch::Sender<PolicyStamp>,
     /// The last weights that swapped well; outlives the actor.
     pub adopted: watch::Sender<Option<Arc<PolicySnapshot>>>,
+    /// Candidates hosted beside the champion; outlives the actor.
+    pub hosted: watch::Sender<Vec<Arc<PolicySnapshot>>>,
     /// Bounds.
     pub config: Config,
 }
 
 /// The actor.
 pub struct Reranker;
+
+/// A change of weights that waits for the model.
+enum Change {
+    /// Other weights, for the champion's place or beside it.
+    Take { snapshot: Arc<PolicySnapshot>, is_champion: bool, reply: SwapReply },
+    /// Fewer candidates.
+    KeepOnly(Vec<PolicyVersion>),
+}
 
 type Waiting = (Box<DecideRequest>, Reply);
 
@@ -62,7 +72,7 @@ pub struct State {
     waiting: VecDeque<Waiting>,
     /// In a pass that panicked; each is asked alone. At most one batch.
     suspects: VecDeque<(DecideRequest, Reply)>,
-    swaps: VecDeque<(Arc<PolicySnapshot>, SwapReply)>,
+    changes: VecDeque<Change>,
     counters: Observed,
 }
 
@@ -83,7 +93,7 @@ impl Actor for Reranker {
             is_busy: true,
             waiting: VecDeque::new(),
             suspects: VecDeque::new(),
-            swaps: VecDeque::new(),
+            changes: VecDeque::new(),
             counters: Observed::default(),
         };
         state.load(&myself);
@@ -99,13 +109,23 @@ impl Actor for Reranker {
         match message {
             Message::Decide(request, reply) => state.decide((request, reply)),
             Message::Probe(reply) => state.decide((Box::new(probe()), reply)),
-            Message::Swap(snapshot, reply) => state.swaps.push_back((snapshot, reply)),
+            Message::Swap(snapshot, reply) => {
+                state.changes.push_back(Change::Take { snapshot, is_champion: true, reply });
+            }
+            Message::Host(snapshot, reply) => {
+                state.changes.push_back(Change::Take { snapshot, is_champion: false, reply });
+            }
+            Message::KeepOnly(versions) => state.changes.push_back(Change::KeepOnly(versions)),
             Message::Loaded(result) => state.loaded(result?),
             Message::Decided(over) => {
                 let (pass, results) = (*over.0)?;
                 state.decided(&myself, pass, results);
             }
             Message::Swapped(over) => state.swapped(&myself, *over.0)?,
+            Message::Kept(hosted) => {
+                state.is_busy = false;
+                state.counters.hosted = hosted?;
+            }
             Message::Observe(reply) => return state.observe(reply),
         }
         state.next(&myself);
@@ -131,8 +151,12 @@ impl State {
         if self.is_busy {
             return;
         }
-        if let Some((snapshot, reply)) = self.swaps.pop_front() {
-            return self.swap(myself, snapshot, reply);
+        match self.changes.pop_front() {
+            Some(Change::Take { snapshot, is_champion, reply }) => {
+                return self.take(myself, (snapshot, is_champion), reply);
+            }
+            Some(Change::KeepOnly(versions)) => return self.keep_only(myself, versions),
+            None => {}
         }
         // A caller whose deadline passed is not worth a forward pass.
         while let Some((request, reply)) = self.suspects.pop_front() {
@@ -142,13 +166,22 @@ impl State {
             }
         }
         let mut pass = Pass { requests: Vec::new(), replies: Vec::new(), is_again: false };
+        // One set of weights decides a batch: what asks for others stays in line.
+        let mut others = VecDeque::new();
         while pass.requests.len() < self.args.config.batch_max {
             let Some((request, reply)) = self.waiting.pop_front() else { break };
-            if !reply.is_closed() {
+            let first = pass.requests.first();
+            if reply.is_closed() {
+                continue;
+            } else if first.is_some_and(|first| first.policy != request.policy) {
+                others.push_back((request, reply));
+            } else {
                 pass.requests.push(*request);
                 pass.replies.push(reply);
             }
         }
+        others.append(&mut self.waiting);
+        self.waiting = others;
         if !pass.requests.is_empty() {
             self.pass(myself, pass);
         }
@@ -227,39 +260,64 @@ impl State {
         self.load(myself);
     }
 
-    fn swap(
+    fn take(
         &mut self,
         myself: &ActorRef<Message>,
-        snapshot: Arc<PolicySnapshot>,
+        (snapshot, is_champion): (Arc<PolicySnapshot>, bool),
         reply: SwapReply,
     ) {
-        if self.counters.policy.digest == snapshot.digest
-            && self.counters.policy.version == snapshot.version
-        {
+        let stamp = PolicyStamp { version: snapshot.version, digest: snapshot.digest.clone() };
+        let is_there = if is_champion {
             // The learner and the follower both announce a version; the second is no swap.
-            let _ = reply.send(Ok(self.counters.policy.clone()));
+            self.counters.policy == stamp
+        } else {
+            self.args.hosted.borrow().iter().any(|c| c.digest == stamp.digest)
+                && self.counters.hosted.contains(&stamp.version)
+        };
+        if is_there {
+            let _ = reply.send(Ok(stamp));
             return self.next(myself);
         }
         self.is_busy = true;
         let (began, weights, myself) = (Instant::now(), Arc::clone(&snapshot), myself.clone());
+        let args = self.args.clone();
         self.compute(
-            move |model| model.swap(&weights),
+            move |model| {
+                if is_champion { model.swap(&weights) } else { model.host(&args, &weights) }
+            },
             move |result| {
-                let over = SwapOver { snapshot, reply, began, result };
+                let over = SwapOver { is_champion, snapshot, reply, began, result };
                 let _ = myself.send_message(Message::Swapped(SwapBox(Box::new(over))));
+            },
+        );
+    }
+
+    fn keep_only(&mut self, myself: &ActorRef<Message>, versions: Vec<PolicyVersion>) {
+        self.args.hosted.send_modify(|hosted| hosted.retain(|c| versions.contains(&c.version)));
+        self.is_busy = true;
+        let myself = myself.clone();
+        self.compute(
+            move |model| {
+                model.keep_only(&versions);
+                model.hosted()
+            },
+            move |result| {
+                let _ = myself.send_message(Message::Kept(result));
             },
         );
     }
 
     fn swapped(&mut self, myself: &ActorRef<Message>, over: SwapOver) -> Result<(), String> {
         self.is_busy = false;
-        let SwapOver { snapshot, reply, began, result } = over;
+        let SwapOver { is_champion, snapshot, reply, began, result } = over;
         let result = result?.unwrap_or_else(|reason| {
-            self.panicked(myself, "swap", &reason);
+            if is_champion {
+                self.panicked(myself, "swap", &reason);
+            }
             Err(Error::Snapshot(format!("policy panicked on {}: {reason}", snapshot.version)))
         });
         match &result {
-            Ok(stamp) => {
+            Ok(stamp) if is_champion => {
                 let took = began.elapsed();
                 telemetry::policy_swapped(stamp.version.0, took);
                 self.counters.swaps += 1;
@@ -267,6 +325,15 @@ impl State {
                 self.counters.policy = stamp.clone();
                 self.args.serving.send_replace(stamp.clone());
                 self.args.adopted.send_replace(Some(snapshot));
+            }
+            Ok(stamp) => {
+                tracing::info!(version = %stamp.version, "candidate hosted beside the champion");
+                self.args.hosted.send_modify(|hosted| {
+                    hosted.retain(|other| other.version != stamp.version);
+                    hosted.push(snapshot);
+                });
+                self.counters.hosted.retain(|version| *version != stamp.version);
+                self.counters.hosted.push(stamp.version);
             }
             Err(error) => {
                 telemetry::policy_refused(snapshot.version.0, error);
@@ -316,5 +383,6 @@ fn probe() -> DecideRequest {
         candidates: vec![Candidate { document, score: 1.0, rank: 0 }],
         limits: SelectionLimits { k_min: 1, k_max: 1, token_budget: 512 },
         exploration: Exploration::Greedy,
+        policy: None,
     }
 }

@@ -11,18 +11,20 @@ mod certificate;
 mod comparison;
 mod config;
 mod ledger;
+mod recent;
 mod shadows;
 mod stages;
 
 pub use assignment::{Routing, bucket, holds_control, unit_of};
 pub use board::{Board, Effect, Standing};
 pub use budget::{Budget, BudgetConfig, Draw};
-pub use certificate::{Fault, Grant, check};
+pub use certificate::{Fault, Grant, Issuer, check};
 pub use comparison::{ArmFigures, Comparison};
 pub use config::{
-    CanaryConfig, Config, GuardConfig, OfflineConfig, OnNoSupport, ParityConfig, Path, ShadowConfig,
-    Unit, WatchConfig,
+    CanaryConfig, Config, GuardConfig, OfflineConfig, OnNoSupport, ParityConfig, Path,
+    ShadowConfig, Unit, WatchConfig,
 };
-pub use ledger::{Ledger, Outcome};
+pub use ledger::{Ledger, Outcome, Place};
+pub use recent::Recent;
 pub use shadows::{ShadowFigures, Shadows};
-pub use stages::{Step, canary_step, inputs_digest, p_value, shadow_step};
+pub use stages::{Step, canary_step, inputs_digest, shadow_step, win_evidence};

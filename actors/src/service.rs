@@ -7,6 +7,7 @@ mod config;
 mod core;
 mod door;
 mod errors;
+mod operator;
 mod reports;
 mod supervisor;
 
@@ -15,22 +16,24 @@ use crate::clock::Clock;
 pub use crate::episode::Failure;
 pub use crate::learner::{LearnerFactory, UpdateOutcome};
 use crate::ports::{
-    EventLog, Generator, Judge, LogError, Rewriter, SearchIndex, SnapshotStore, Stream,
+    EventLog, Generator, Judge, LogError, Rewriter, Seal, SearchIndex, SnapshotStore, Stream,
 };
+pub use crate::promoter::ExaminerFactory;
 pub use crate::reranker::PolicyFactory;
 use crate::slot::{Slot, SlotError};
 use crate::tail::record;
-use crate::types::{Exploration, Feedback, PolicyStamp, Query, SelectionLimits};
+use crate::types::{Exploration, Feedback, PolicySnapshot, PolicyStamp, Query, SelectionLimits};
 pub use crate::types::{Ranked, Served};
 use crate::{
-    generator, intake, judge, learner, policy_follower, recent_decisions, replay_buffer, reranker,
-    retriever,
+    generator, intake, judge, learner, policy_follower, promoter, recent_decisions, replay_buffer,
+    reranker, retriever, shadow,
 };
 pub use config::{AdmissionConfig, Roles, ServiceConfig, SupervisionConfig};
 pub use door::DoorObserved;
-pub use errors::{FeedbackError, ServiceError, StartError};
+pub use errors::{FeedbackError, OperatorError, ServiceError, StartError};
+pub use operator::RolledBack;
 use ractor::{Actor, ActorRef, RpcReplyPort};
-pub use reports::{Drained, Observed, Readiness};
+pub use reports::{Drained, Exploring, Observed, Readiness};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::Duration;
@@ -56,6 +59,12 @@ pub struct Ports {
     pub policy: PolicyFactory,
     /// Makes a learner; called again after a crash.
     pub learner: LearnerFactory,
+    /// Makes an examiner; called again after a crash.
+    pub examiner: ExaminerFactory,
+    /// Signs certificates, and knows whose signatures count.
+    pub seal: Arc<dyn Seal>,
+    /// The weights before anything was learned, as `policy` makes them at first.
+    pub first: Arc<PolicySnapshot>,
     /// Stamps of records; `Clock::System` in production.
     pub clock: Clock,
 }
@@ -184,6 +193,9 @@ impl ServiceHandle {
             policy_follower: ask(&core.policy_follower, policy_follower::Message::Observe).await,
             recent_decisions: ask(&context.decisions, recent_decisions::Message::Observe).await,
             intake: ask(&core.intake, intake::Message::Observe).await,
+            shadow: ask(&context.experiments.shadow, shadow::Message::Observe).await,
+            promoter: ask(&core.promoter, promoter::Message::Observe).await,
+            exploration: core.exploration(),
         }
     }
 
@@ -248,6 +260,7 @@ impl ServiceHandle {
         core.door.close();
         clean &= core.door.emptied(left()).await;
         let abandoned = core.door.observe().in_flight;
+        clean &= self.stop("promoter", left()).await;
         clean &= self.stop("learner", left()).await;
         let judge_flushed = !core.config.roles.judge
             || core.judge.call(judge::Message::Flush, deadline).await.is_ok();
@@ -255,6 +268,7 @@ impl ServiceHandle {
             "judge",
             "replay_buffer",
             "policy_follower",
+            "shadow",
             "recent_decisions",
             "generator",
             "reranker",

@@ -36,7 +36,7 @@ metrics_table! {
     SWAPS = "regrade_policy_swaps_total", Counter, "Weight swaps, by outcome (ok, failed).";
     SWAP_SECONDS = "regrade_policy_swap_duration_seconds", Histogram, "Time between the last decision of the old weights and readiness of the new.";
     POLICY_VERSION = "regrade_policy_version", Gauge, "Version of the serving weights.";
-    POLICY_PANICS = "regrade_policy_panics_total", Counter, "Panics of the policy that were caught, by what it was doing (decide, swap).";
+    POLICY_PANICS = "regrade_policy_panics_total", Counter, "Panics of the policy that were caught, by what it was doing (decide, swap, canary).";
     DECIDE_BATCH = "regrade_reranker_batch_queries", Histogram, "Queries decided in one pass.";
     GENERATOR_RETRIES = "regrade_generator_retries_total", Counter, "Generation attempts after the first.";
     JUDGED = "regrade_judge_episodes_total", Counter, "Episodes at their end, by verdict (scored, abstained, failed, expired), or unanswered.";
@@ -57,6 +57,19 @@ metrics_table! {
     SNAPSHOTS_REMOVED = "regrade_snapshots_removed_total", Counter, "Old snapshots by what came of removing them (removed, failed).";
     LOG_FAILURES = "regrade_log_failures_total", Counter, "Log operations that failed, by actor.";
     DEADLETTERS = "regrade_deadletter_records_total", Counter, "Records that could not be read, by actor.";
+    OPE_USABLE = "regrade_episodes_usable_for_ope_total", Counter, "Episodes by whether off-policy estimates may rest on them (usable, or why not: greedy, budget_spent, direct, degraded, interleaved, no_decision, no_states, forced).";
+    BUDGET_LEFT = "regrade_exploration_budget_left", Gauge, "Regret that exploration may still cost this hour, in units of reward.";
+    BUDGET_SPENT = "regrade_exploration_greedy_total", Counter, "Queries decided greedily, by reason (budget).";
+    CANARY_FALLBACKS = "regrade_canary_fallbacks_total", Counter, "Queries of a candidate that the champion decided, by stage (decide).";
+    CERTIFICATES_REFUSED = "regrade_certificates_refused_total", Counter, "Weights that may not serve, by what became of them (refused, allowed).";
+    SHADOWS = "regrade_shadow_queries_total", Counter, "Live queries offered to shadows, by outcome (decided, answered, failed, shed).";
+    PROMOTION_STATE = "regrade_promotion_candidates", Gauge, "Candidates under way, by state.";
+    PROMOTION_STEPS = "regrade_promotion_steps_total", Counter, "Changes of state made here, by the state that began.";
+    ROLLBACKS = "regrade_promotion_rollbacks_total", Counter, "Champions taken back, by why (alarm, operator, hacking).";
+    DRIFT_LEVEL = "regrade_drift_statistic", Gauge, "Statistic of each detector relative to its alarm threshold, by detector.";
+    DRIFT_ALARMS = "regrade_drift_alarms_total", Counter, "Alarms, by detector.";
+    HACKING_GAP = "regrade_judged_gold_gap", Gauge, "Judged less gold reward of the champion on the canary questions.";
+    PROMOTION_FROZEN = "regrade_promotion_frozen", Gauge, "1 while an alarm keeps everything from being promoted.";
     INTAKE = "regrade_intake_queries_total", Counter, "Queries from the log, by fate (answered, failed, duplicate, broken, handed_over).";
 }
 
@@ -137,6 +150,22 @@ pub fn policy_swapped(version: u64, took: Duration) {
 pub fn policy_panicked(doing: &'static str, reason: &str) {
     count(POLICY_PANICS, "during", doing);
     tracing::error!(doing, reason, "policy panicked, making it anew");
+}
+
+/// A candidate beside the champion panicked and is hosted no more.
+pub fn candidate_panicked(version: u64, reason: &str) {
+    count(POLICY_PANICS, "during", "canary");
+    tracing::error!(version, reason, "candidate panicked, its units fall back on the champion");
+}
+
+/// Weights have no valid certificate; they serve only where the operator allows that.
+pub fn uncertified(version: u64, fault: &dyn std::error::Error, is_allowed: bool) {
+    count(CERTIFICATES_REFUSED, "outcome", if is_allowed { "allowed" } else { "refused" });
+    if is_allowed {
+        tracing::warn!(version, %fault, "weights WITHOUT a valid certificate serve, as configured");
+    } else {
+        tracing::error!(version, %fault, "weights may not serve");
+    }
 }
 
 /// New weights were refused; the old ones serve on.

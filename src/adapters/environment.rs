@@ -265,6 +265,7 @@ fn episode(trial: &Trial, id: DecisionId, answer: &Answer) -> Episode {
         scores: Vec::new(),
         exploration: Exploration::Greedy,
         limits: SelectionLimits { k_min: 0, k_max: u32::MAX, token_budget: u32::MAX },
+        deviates: None,
         candidate_tokens: Vec::new(),
         states: CandidateStates::default(),
         policy: PolicyStamp::default(),

@@ -188,6 +188,7 @@ impl<P: Policy> Contestant for P {
             id: DecisionId::from("evaluation"),
             query: asked.query.clone(),
             candidates: asked.candidates.to_vec(),
+            policy: None,
             limits: setting.limits,
             exploration: Exploration::Greedy,
         };

@@ -213,6 +213,7 @@ mod tests {
             scores: vec![0.0; 3],
             exploration: Exploration::Sample { temperature: 1.0, epsilon: 0.0 },
             limits: SelectionLimits { k_min: 0, k_max: 3, token_budget: 100 },
+            deviates: None,
             candidate_tokens: vec![1; 3],
             states: CandidateStates::default(),
             policy: PolicyStamp::default(),

@@ -43,6 +43,7 @@ impl Policy for FixedK {
                     scores: (0..n).map(|rank| -(rank as f32)).collect(),
                     exploration: Exploration::Greedy,
                     limits: request.limits,
+                    deviates: None,
                     candidate_tokens: vec![0; n],
                     states: CandidateStates::default(),
                     policy: self.stamp(),

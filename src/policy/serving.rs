@@ -12,7 +12,9 @@ use super::reader::{PairReader, Reading};
 use super::selection::{Masks, select};
 use super::turn_head::{TurnHead, TurnHeadConfig, state};
 use actors::ports::{DecideRequest, Policy, PolicyError};
-use actors::types::{CandidateStates, Decision, Gate, PolicySnapshot, PolicyStamp, PolicyVersion};
+use actors::types::{
+    CandidateStates, Decision, Exploration, Gate, PolicySnapshot, PolicyStamp, PolicyVersion,
+};
 use candle_core::{Device, Tensor};
 use rand::rngs::StdRng;
 use safetensors::SafeTensors;
@@ -247,6 +249,14 @@ impl EncoderPolicy {
         let masks = Masks { tokens: &prepared.tokens, limits: request.limits };
         let selection = select(&logits, masks, request.exploration, rng)
             .map_err(|error| PolicyError::Model(error.to_string()))?;
+        let deviates = match request.exploration {
+            Exploration::Greedy => None,
+            Exploration::Sample { .. } => {
+                let greedy = select(&logits, masks, Exploration::Greedy, rng)
+                    .map_err(|error| PolicyError::Model(error.to_string()))?;
+                Some(greedy.order != selection.order)
+            }
+        };
         Ok(Decision {
             id: request.id.clone(),
             gate: Gate::Retrieve,
@@ -256,6 +266,7 @@ impl EncoderPolicy {
             scores: logits.scores.iter().map(|s| *s as f32).collect(),
             exploration: request.exploration,
             limits: request.limits,
+            deviates,
             candidate_tokens: prepared.tokens,
             states: prepared.states,
             policy: self.stamp.clone(),

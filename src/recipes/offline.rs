@@ -111,7 +111,14 @@ pub async fn collect(
             if !candidates.is_empty() {
                 let id = DecisionId(next_id("decision", rng));
                 let (limits, exploration) = (setting.limits, setting.exploration);
-                requests.push(DecideRequest { id, query, candidates, limits, exploration });
+                requests.push(DecideRequest {
+                    id,
+                    query,
+                    candidates,
+                    policy: None,
+                    limits,
+                    exploration,
+                });
             }
         }
         let decisions = policy.decide(&requests, rng);

@@ -1,14 +1,15 @@
 //! The stages of an episode: each one request to an actor or the log, under a deadline, with its
 //! failures in one form.
 
-use super::{Config, OnRetrievalFailure, Request};
+use super::{Config, Experiments, OnRetrievalFailure, Request};
 use crate::bounds::guarded;
 use crate::clock::Clock;
 use crate::ports::{DecideRequest, EventLog, LogError, Rewriter, Search, Stream};
 use crate::slot::{Slot, SlotError};
 use crate::tail::record;
 use crate::types::{
-    Answer, Candidate, Decision, Degraded, Document, Episode, PolicyStamp, Query, Rewrite,
+    Answer, Candidate, Decision, Degraded, Document, Episode, PolicyStamp, PolicyVersion, Query,
+    Rewrite,
 };
 use crate::{generator, recent_decisions, reranker, retriever, telemetry};
 use std::sync::Arc;
@@ -63,6 +64,8 @@ pub struct Context {
     pub generator: Slot<generator::Message>,
     /// Address of the memory of decisions.
     pub decisions: Slot<recent_decisions::Message>,
+    /// Canaries and shadows.
+    pub experiments: Experiments,
     /// What proposes other texts to search with, if anything does.
     pub rewriter: Option<Arc<dyn Rewriter>>,
     /// Where the episode goes.
@@ -153,7 +156,7 @@ impl Context {
     pub(super) async fn decide(
         &self,
         request: &Request,
-        candidates: &[Candidate],
+        (candidates, policy): (&[Candidate], Option<PolicyVersion>),
         deadline: Instant,
     ) -> Result<Decision, Failure> {
         let began = Instant::now();
@@ -161,6 +164,7 @@ impl Context {
             id: request.decision_id.clone(),
             query: request.query.clone(),
             candidates: candidates.to_vec(),
+            policy,
             limits: request.limits,
             exploration: request.exploration,
         };

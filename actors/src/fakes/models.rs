@@ -50,6 +50,7 @@ impl FakePolicy {
             scores: request.candidates.iter().map(|candidate| candidate.score).collect(),
             exploration: request.exploration,
             limits: request.limits,
+            deviates: None,
             candidate_tokens: vec![1; n as usize],
             states: states.map_err(|error| PolicyError::Model(error.to_string()))?,
             policy: self.stamp.clone(),

@@ -1,6 +1,8 @@
 //! The index, the generator, the judge and the snapshot store in memory, and all fakes as one.
 
-use super::{FakeLearner, FakePolicy, Knob, Lesson, MemoryLog};
+use super::{
+    FakeExaminer, FakeLearner, FakePolicy, FakeSeal, Findings, Knob, Lesson, MemoryLog,
+};
 use crate::clock::Clock;
 use crate::ports::{
     GenerateError, Generator, Judge, JudgeError, JudgeTask, RewriteError, Rewriter, Search,
@@ -202,6 +204,8 @@ pub struct World {
     pub policy: Arc<Knob>,
     /// What the learner's next updates come to.
     pub lessons: Arc<Mutex<VecDeque<Lesson>>>,
+    /// What examinations find.
+    pub examiner: Arc<Mutex<Findings>>,
 }
 
 impl World {
@@ -213,6 +217,7 @@ impl World {
     /// The ports of a service in this world.
     pub fn ports(&self, clock: Clock) -> Ports {
         let (policy, lessons) = (Arc::clone(&self.policy), Arc::clone(&self.lessons));
+        let examiner = Arc::clone(&self.examiner);
         Ports {
             index: self.index.clone(),
             generator: self.generator.clone(),
@@ -222,6 +227,9 @@ impl World {
             snapshots: self.snapshots.clone(),
             policy: Arc::new(move || Ok(Box::new(FakePolicy::new(Arc::clone(&policy))))),
             learner: Arc::new(move || Ok(Box::new(FakeLearner::new(Arc::clone(&lessons))))),
+            examiner: Arc::new(move || Ok(Box::new(FakeExaminer::new(Arc::clone(&examiner))))),
+            seal: Arc::new(FakeSeal),
+            first: Arc::new(super::snapshot(0, true)),
             clock,
         }
     }

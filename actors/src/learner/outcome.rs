@@ -30,6 +30,15 @@ pub enum UpdateOutcome {
         /// What the gate found.
         examination: Examination,
     },
+    /// The candidate is on record; its stages begin.
+    Proposed {
+        /// Its version.
+        version: PolicyVersion,
+        /// What training did.
+        report: LearnReport,
+        /// What the gate found.
+        examination: Examination,
+    },
     /// The gate (or the reranker) refused the candidate.
     Rejected {
         /// Its version.
@@ -65,6 +74,7 @@ impl UpdateOutcome {
     pub fn word(&self) -> &'static str {
         match self {
             Self::Promoted { .. } => "promoted",
+            Self::Proposed { .. } => "proposed",
             Self::Rejected { .. } => "rejected",
             Self::TooLittle { .. } => "too_little",
             Self::Failed { .. } => "failed",
@@ -89,6 +99,9 @@ pub struct Observed {
     pub updates: u64,
     /// Candidates that serve.
     pub promoted: u64,
+    /// Candidates put on record for promotion by stages.
+    #[serde(default)]
+    pub proposed: u64,
     /// Candidates refused.
     pub rejected: u64,
     /// Updates without a candidate.

@@ -7,9 +7,10 @@ use super::{Args, SwapFailure, UpdateOutcome, retention};
 use crate::bounds::{caught, guarded};
 use crate::compute::Compute;
 use crate::ports::{self, Batch, EventLog, Examination, LearnError, LearnReport, Stream};
+use crate::rollout::Path;
 use crate::tail::{read_all, record};
 use crate::telemetry;
-use crate::types::{PolicyRecord, PolicySnapshot, PolicyState, PolicyVersion, SCHEMA_VERSION};
+use crate::types::{PolicyRecord, PolicySnapshot, PolicyState, PolicyVersion};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -131,7 +132,13 @@ impl Trainer {
             return rejected(reason, report, examination);
         }
         let snapshot = Arc::new(snapshot);
-        match self.publish(args, &snapshot, &examination.reason).await {
+        if args.path == Path::Staged {
+            return match propose(args, &snapshot, &examination).await {
+                Ok(()) => UpdateOutcome::Proposed { version, report, examination },
+                Err(reason) => failed("publish", &reason),
+            };
+        }
+        match self.publish(args, &snapshot, &examination).await {
             Ok(()) => UpdateOutcome::Promoted { version, report, examination },
             Err(Unpublished::Refused(reason)) => {
                 retire(args, &snapshot, &reason).await;
@@ -151,7 +158,7 @@ impl Trainer {
         &mut self,
         args: &Args,
         snapshot: &Arc<PolicySnapshot>,
-        reason: &str,
+        examination: &Examination,
     ) -> Result<(), Unpublished> {
         let limit = Duration::from_millis(args.config.publish_deadline_ms);
         let uri = guarded(limit, upload(args.clone(), Arc::clone(snapshot)))
@@ -167,12 +174,13 @@ impl Trainer {
                 }
             }
         }
-        let mut records = vec![policy_record(args, snapshot, &uri, PolicyState::Champion, reason)];
+        let before = self.champion.as_ref().map(|old| old.version);
+        let champion = self.crowned(args, (snapshot, uri), examination, before)?;
+        let mut records = vec![champion];
         if let Some(old) = &self.champion {
-            // Whoever was put to sleep and wakes up behind another leader is outrun by this.
-            records[0].replaces = Some(old.version);
             let reason = format!("replaced by {}", snapshot.version);
-            records.insert(0, policy_record(args, old, "", PolicyState::Retired, &reason));
+            let now_ms = args.clock.now_ms();
+            records.insert(0, PolicyRecord::of(old, PolicyState::Retired, &reason, now_ms));
         }
         if let Err(error) = append(args, records, limit).await {
             self.swap_back(args, limit).await;
@@ -187,6 +195,25 @@ impl Trainer {
         self.adopt(args, Arc::clone(snapshot)).await.map_err(Unpublished::Lost)?;
         retention::sweep(args).await;
         Ok(())
+    }
+
+    /// The record of a champion that its held-out examination made one, with its certificate.
+    fn crowned(
+        &self,
+        args: &Args,
+        (snapshot, uri): (&PolicySnapshot, String),
+        examination: &Examination,
+        before: Option<PolicyVersion>,
+    ) -> Result<PolicyRecord, Unpublished> {
+        let (state, now_ms) = (PolicyState::Champion, args.clock.now_ms());
+        let mut record = PolicyRecord::of(snapshot, state, &examination.reason, now_ms);
+        record.uri = uri;
+        // Whoever was put to sleep and wakes up behind another leader is outrun by this.
+        record.replaces = before;
+        record.evidence = vec![examination.evidence()];
+        let certificate = args.issuer.certificate(&record, (state, None), before, now_ms);
+        record.certificate = Some(Box::new(certificate.map_err(Unpublished::Failed)?));
+        Ok(record)
     }
 
     /// What is not on record must not serve.
@@ -267,32 +294,31 @@ async fn upload(args: Args, snapshot: Arc<PolicySnapshot>) -> Result<String, Str
     }
 }
 
+/// Stores a candidate and puts it on record; whether it ever serves is not the learner's to say.
+async fn propose(
+    args: &Args,
+    snapshot: &Arc<PolicySnapshot>,
+    examination: &Examination,
+) -> Result<(), String> {
+    let limit = Duration::from_millis(args.config.publish_deadline_ms);
+    let uri = guarded(limit, upload(args.clone(), Arc::clone(snapshot)))
+        .await
+        .map_err(|broken| format!("upload: {broken}"))??;
+    let evidence = vec![examination.evidence()];
+    let now_ms = args.clock.now_ms();
+    let state = PolicyState::Candidate;
+    let record = PolicyRecord::of(snapshot, state, &examination.reason, now_ms);
+    let record = PolicyRecord { uri, evidence, step: Some(1), ..record };
+    append(args, vec![record], limit).await?;
+    retention::sweep(args).await;
+    Ok(())
+}
+
 async fn retire(args: &Args, snapshot: &PolicySnapshot, reason: &str) {
-    let record = policy_record(args, snapshot, "", PolicyState::Retired, reason);
+    let record = PolicyRecord::of(snapshot, PolicyState::Retired, reason, args.clock.now_ms());
     let limit = Duration::from_millis(args.config.publish_deadline_ms);
     if let Err(error) = append(args, vec![record], limit).await {
         tracing::warn!(error, version = %snapshot.version, "rejected candidate is not on record");
-    }
-}
-
-fn policy_record(
-    args: &Args,
-    snapshot: &PolicySnapshot,
-    uri: &str,
-    state: PolicyState,
-    reason: &str,
-) -> PolicyRecord {
-    PolicyRecord {
-        schema: SCHEMA_VERSION,
-        version: snapshot.version,
-        parent: snapshot.parent,
-        recipe: snapshot.recipe.clone(),
-        digest: snapshot.digest.clone(),
-        uri: uri.to_owned(),
-        state,
-        replaces: None,
-        reason: reason.to_owned(),
-        time_ms: args.clock.now_ms(),
     }
 }
 

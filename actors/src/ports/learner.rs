@@ -1,7 +1,8 @@
 //! What turns judged episodes into better weights.
 
-use crate::types::{PolicySnapshot, PolicyVersion, Sample};
+use crate::types::{Digest, PolicySnapshot, PolicyState, PolicyVersion, Sample, StageEvidence};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// Judged episodes handed to one update.
 #[derive(Debug, Clone, Default)]
@@ -46,6 +47,35 @@ pub struct Examination {
     pub candidate: f64,
     /// 95% interval of the paired difference candidate − champion.
     pub difference: (f64, f64),
+}
+
+impl Examination {
+    /// The examination as the evidence of the first stage. It asked the generator and the judge
+    /// anew, so the log alone does not give it again.
+    #[expect(clippy::cast_precision_loss, reason = "queries of one examination")]
+    pub fn evidence(&self) -> StageEvidence {
+        let figures = [
+            ("champion_reward", self.champion),
+            ("candidate_reward", self.candidate),
+            ("difference_low", self.difference.0),
+            ("difference_high", self.difference.1),
+            ("queries", self.queries as f64),
+        ];
+        let finite = figures.into_iter().filter(|(_, value)| value.is_finite());
+        StageEvidence {
+            stage: PolicyState::Candidate,
+            share: None,
+            passed: self.accepted,
+            reason: self.reason.clone(),
+            queries: self.queries,
+            figures: finite.map(|(name, value)| (name.to_owned(), value)).collect(),
+            thresholds: BTreeMap::new(),
+            from: Vec::new(),
+            through: Vec::new(),
+            inputs: Digest::default(),
+            is_rederivable: false,
+        }
+    }
 }
 
 /// Why an update produced no candidate; the serving weights are untouched.

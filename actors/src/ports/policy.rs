@@ -1,8 +1,8 @@
 //! What decides which documents reach the generator.
 
 use crate::types::{
-    Candidate, Decision, DecisionId, Exploration, PolicySnapshot, PolicyStamp, Query,
-    SelectionLimits,
+    Candidate, Decision, DecisionId, Exploration, PolicySnapshot, PolicyStamp, PolicyVersion,
+    Query, SelectionLimits,
 };
 use rand::rngs::StdRng;
 
@@ -19,6 +19,8 @@ pub struct DecideRequest {
     pub limits: SelectionLimits,
     /// How to draw.
     pub exploration: Exploration,
+    /// The weights that are to decide, where it is not the champion.
+    pub policy: Option<PolicyVersion>,
 }
 
 /// Why a decision or a swap failed.

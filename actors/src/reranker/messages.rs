@@ -1,7 +1,7 @@
 //! What the reranker understands, and what it says: replies, errors, counters.
 
 use crate::ports::{DecideRequest, PolicyError};
-use crate::types::{Decision, PolicySnapshot, PolicyStamp};
+use crate::types::{Decision, PolicySnapshot, PolicyStamp, PolicyVersion};
 use ractor::RpcReplyPort;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -22,6 +22,9 @@ pub enum Error {
     /// The weights do not fit; the old ones serve on.
     #[error("{0}")]
     Snapshot(String),
+    /// The weights that were asked for are not here (any more).
+    #[error("policy {0} is not hosted here")]
+    NotHosted(PolicyVersion),
     /// Too many requests wait already.
     #[error("reranker is overloaded")]
     Overloaded,
@@ -44,6 +47,10 @@ pub enum Message {
     Decide(Box<DecideRequest>, RpcReplyPort<Result<Decision, Error>>),
     /// Replaces the weights between two batches.
     Swap(Arc<PolicySnapshot>, RpcReplyPort<Result<PolicyStamp, Error>>),
+    /// Takes the weights of a candidate beside the champion's.
+    Host(Arc<PolicySnapshot>, RpcReplyPort<Result<PolicyStamp, Error>>),
+    /// Drops all candidates but these.
+    KeepOnly(Vec<PolicyVersion>),
     /// Makes a real forward pass.
     Probe(RpcReplyPort<Result<Decision, Error>>),
     /// The model is there, or not (sent by itself).
@@ -54,6 +61,9 @@ pub enum Message {
     /// A swap is over (sent by itself).
     #[doc(hidden)]
     Swapped(SwapBox),
+    /// Candidates were dropped; those that are left (sent by itself).
+    #[doc(hidden)]
+    Kept(Result<Vec<PolicyVersion>, String>),
     /// Asks for the counters.
     Observe(RpcReplyPort<Observed>),
 }
@@ -85,6 +95,8 @@ pub(super) type Over = Result<(Pass, Result<Results, String>), String>;
 
 #[derive(Debug)]
 pub(super) struct SwapOver {
+    /// Whether the weights are for the champion's place.
+    pub(super) is_champion: bool,
     pub(super) snapshot: Arc<PolicySnapshot>,
     pub(super) reply: SwapReply,
     pub(super) began: Instant,
@@ -112,6 +124,9 @@ pub struct Observed {
     pub batches: u64,
     /// Largest batch.
     pub batch_largest: usize,
+    /// Candidates hosted beside the champion.
+    #[serde(default)]
+    pub hosted: Vec<PolicyVersion>,
     /// Swaps done.
     pub swaps: u64,
     /// Swaps refused.

@@ -25,6 +25,8 @@ pub struct Routing {
     pub interleaved: f64,
     /// Candidates that decide without effect.
     pub shadows: Vec<PolicyVersion>,
+    /// Until when exploration is widened, milliseconds since the Unix epoch.
+    pub widened_until_ms: u64,
 }
 
 impl Routing {
@@ -35,7 +37,7 @@ impl Routing {
             .filter_map(|s| Some((s.record.version, s.record.share?)))
             .collect();
         let shadows = board.in_state(PolicyState::Shadow).map(|s| s.record.version).collect();
-        Self { canaries, interleaved, shadows }
+        Self { canaries, interleaved, shadows, widened_until_ms: board.alarm_until_ms() }
     }
 
     /// Who serves this unit.

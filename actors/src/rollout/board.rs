@@ -4,7 +4,7 @@
 //! Knows neither certificates (`certificate.rs`) nor rules (`stages.rs`): a record on the log is a
 //! fact; whether it may be acted on is asked later.
 
-use crate::types::{PolicyRecord, PolicyState, PolicyVersion};
+use crate::types::{PolicyRecord, PolicySnapshot, PolicyState, PolicyVersion};
 use std::collections::BTreeMap;
 
 /// Retired versions that are remembered beside the line of champions.
@@ -35,6 +35,7 @@ pub struct Board {
     /// The champions that led to the present one, which is the last. A version that became champion
     /// again takes those after its first time back: they were rolled back.
     line: Vec<PolicyVersion>,
+    alarm_until_ms: u64,
     outrun: u64,
 }
 
@@ -72,6 +73,7 @@ impl Board {
         if is_champion {
             self.crown(&record);
         }
+        self.alarm_until_ms = self.alarm_until_ms.max(record.alarm_until_ms.unwrap_or(0));
         self.standings.insert(record.version, Standing { record, step });
         self.forget();
         Effect::Applied
@@ -141,6 +143,46 @@ impl Board {
         self.standings.values().filter(move |standing| !is_over(standing.record.state))
     }
 
+    /// Until when an alarm holds, milliseconds since the Unix epoch; 0 where there never was one.
+    pub fn alarm_until_ms(&self) -> u64 {
+        self.alarm_until_ms
+    }
+
+    /// The records that take the champion back to the one before it, or to the first weights where
+    /// nothing was before; `None` where there is nothing to go back from.
+    pub fn rollback(
+        &self,
+        first: &PolicySnapshot,
+        reason: &str,
+        now_ms: u64,
+    ) -> Option<[PolicyRecord; 2]> {
+        let now = self.champion().filter(|version| *version != first.version)?;
+        let champion = &self.standing(now)?.record;
+        let before = self.previous().and_then(|version| self.standing(version));
+        let before = match before.map(|standing| standing.record.clone()) {
+            Some(record) if record.certificate.is_some() || record.digest == first.digest => record,
+            _ => PolicyRecord::of(first, PolicyState::Champion, "", now_ms),
+        };
+        let told = format!("rolled back to {}: {reason}", before.version);
+        let retired = PolicyRecord {
+            state: PolicyState::Retired,
+            reason: told,
+            step: None,
+            time_ms: now_ms,
+            ..champion.clone()
+        };
+        let restored = PolicyRecord {
+            state: PolicyState::Champion,
+            reason: format!("rolled back from {now}: {reason}"),
+            share: None,
+            step: None,
+            replaces: Some(now),
+            time_ms: now_ms,
+            ..before
+        };
+        Some([retired, restored])
+    }
+
     /// Records without effect.
     pub fn outrun(&self) -> u64 {
         self.outrun
@@ -165,7 +207,6 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
     use super::*;
-    use crate::types::PolicySnapshot;
 
     fn record(version: u64, state: PolicyState, step: u64) -> PolicyRecord {
         let snapshot = PolicySnapshot::new(PolicyVersion(version), None, "test", vec![]);

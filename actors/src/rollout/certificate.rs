@@ -2,7 +2,55 @@
 //!
 //! Knows what is claimed and that a signature fits (by a closure); not how signing works.
 
-use crate::types::{Certificate, Claims, Digest, PolicyRecord, PolicyState};
+use crate::ports::{Seal, Signature};
+use crate::types::{
+    Certificate, Claims, Digest, PolicyRecord, PolicyState, PolicyVersion, SCHEMA_VERSION,
+};
+use std::sync::Arc;
+
+/// Issues certificates in the name of this process.
+#[derive(Clone)]
+pub struct Issuer {
+    /// Signs.
+    pub seal: Arc<dyn Seal>,
+    /// SHA-256 of the rules in force.
+    pub config: Digest,
+    /// This process.
+    pub node: String,
+}
+
+impl Issuer {
+    /// A certificate over the evidence that a record carries.
+    ///
+    /// # Errors
+    /// No key, or figures that have no JSON form.
+    pub fn certificate(
+        &self,
+        record: &PolicyRecord,
+        (grants, share): (PolicyState, Option<f64>),
+        champion: Option<PolicyVersion>,
+        now_ms: u64,
+    ) -> Result<Certificate, String> {
+        let claims = Claims {
+            schema: SCHEMA_VERSION,
+            version: record.version,
+            parent: record.parent,
+            digest: record.digest.clone(),
+            recipe: record.recipe.clone(),
+            grants,
+            share,
+            champion,
+            stages: record.evidence.clone(),
+            config: self.config.clone(),
+            code: env!("CARGO_PKG_VERSION").to_owned(),
+            issuer: self.node.clone(),
+            issued_ms: now_ms,
+        };
+        let Signature { key, signature } =
+            self.seal.sign(&claims.signed_bytes()?).map_err(|error| error.to_string())?;
+        Ok(Certificate { claims, key, signature })
+    }
+}
 
 impl Claims {
     /// The bytes that are signed: compact JSON in the order of the fields.
@@ -27,8 +75,10 @@ pub enum Grant {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Fault {
     /// There is none.
-    #[error("it has no certificate; promote it with a certificate, or start with \
-             `service.promotion.allow_uncertified = true`")]
+    #[error(
+        "it has no certificate; promote it with a certificate, or start with \
+             `service.promotion.allow_uncertified = true`"
+    )]
     Missing,
     /// It is about other weights.
     #[error("its certificate is for digest {found}, the weights have {expected}")]
@@ -119,8 +169,7 @@ mod tests {
             issued_ms: 0,
         };
         let signature = format!("{}", claims.signed_bytes().unwrap().len());
-        record.certificate =
-            Some(Box::new(Certificate { claims, key: "k".to_owned(), signature }));
+        record.certificate = Some(Box::new(Certificate { claims, key: "k".to_owned(), signature }));
         record
     }
 

@@ -5,10 +5,10 @@
 //! hashes, so that equal ledgers give equal bits.
 
 use super::assignment::holds_control;
-use super::ledger::{Ledger, Outcome};
+use super::ledger::{Ledger, Outcome, Place};
 use crate::sequential::Moments;
-use crate::types::{Arm, Digest, PolicySnapshot, PolicyVersion};
-use std::collections::BTreeMap;
+use crate::types::{Arm, Digest, LogPosition, PolicySnapshot, PolicyVersion};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 /// One arm of an experiment; all means are over units.
@@ -43,6 +43,8 @@ pub struct Comparison {
     pub mismatched: u64,
     /// Interleaved queries by whose documents were cited: champion's, candidate's, ties.
     pub preferences: (u64, u64, u64),
+    /// Units of treatment and of control since the share was last changed: the split to be checked.
+    pub split: (u64, u64),
     /// SHA-256 over places and rewards, in order.
     pub inputs: Digest,
 }
@@ -103,13 +105,20 @@ impl ArmFigures {
 }
 
 impl Comparison {
-    /// The figures of a candidate's experiment.
-    pub fn of(ledger: &Ledger, version: PolicyVersion) -> Self {
+    /// The figures of a candidate's experiment; its share holds since these positions.
+    pub fn of(ledger: &Ledger, version: PolicyVersion, since: &[LogPosition]) -> Self {
+        let episodes = |position: &&LogPosition| position.topic == "regrade.episodes";
+        let since: BTreeMap<u32, u64> =
+            since.iter().filter(episodes).map(|p| (p.partition, p.next)).collect();
+        let is_new =
+            |(partition, offset): Place| since.get(&partition).is_none_or(|first| offset >= *first);
+        let mut split = [BTreeSet::<&str>::new(), BTreeSet::new()];
         let mut comparison = Self::default();
         let mut units = [BTreeMap::<&str, UnitSums>::new(), BTreeMap::new()];
         let mut tainted: Vec<&str> = Vec::new();
         let mut inputs = String::new();
-        for ((partition, offset), outcome) in ledger.of(version) {
+        for (place, outcome) in ledger.of(version) {
+            let (partition, offset) = place;
             let (reward, noise) = outcome.reward.unwrap_or((f64::NAN, 0.0));
             // Writing to a String cannot fail.
             let _ = writeln!(inputs, "{partition}/{offset}: {reward:?} {noise:?}");
@@ -123,10 +132,16 @@ impl Comparison {
             if !is_served || (is_its_own && outcome.assignment.fell_back.is_some()) {
                 comparison.mismatched += 1;
                 tainted.push(unit);
-            } else if is_its_own {
-                units[0].entry(unit).or_default().add(outcome);
-            } else if holds_control(&outcome.assignment, version) {
-                units[1].entry(unit).or_default().add(outcome);
+                continue;
+            }
+            let arm = match is_its_own {
+                true => 0,
+                false if holds_control(&outcome.assignment, version) => 1,
+                false => continue,
+            };
+            units[arm].entry(unit).or_default().add(outcome);
+            if is_new(place) {
+                split[arm].insert(unit);
             }
         }
         let mut both: Vec<&str> =
@@ -137,6 +152,7 @@ impl Comparison {
             units[0].remove(unit);
             units[1].remove(unit);
         }
+        comparison.split = (split[0].len() as u64, split[1].len() as u64);
         comparison.treatment = ArmFigures::of(units[0].values());
         comparison.control = ArmFigures::of(units[1].values());
         comparison.inputs = PolicySnapshot::digest_of(inputs.as_bytes());
@@ -144,7 +160,8 @@ impl Comparison {
     }
 
     fn prefer(&mut self, outcome: &Outcome) {
-        let Some((champion, candidate)) = outcome.interleaved.as_ref().and_then(|i| i.credit) else {
+        let Some((champion, candidate)) = outcome.interleaved.as_ref().and_then(|i| i.credit)
+        else {
             return;
         };
         match candidate.total_cmp(&champion) {

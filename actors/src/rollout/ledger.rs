@@ -86,10 +86,7 @@ impl Ledger {
             self.outcomes.remove(known);
         }
         let decision = episode.decision.as_ref();
-        let tokens = decision.map_or(0, |decision| {
-            let of = |index: &u32| decision.candidate_tokens.get(*index as usize).copied();
-            decision.order.iter().filter_map(of).map(u64::from).sum()
-        });
+        let tokens = decision.map_or(0, crate::types::Decision::context_tokens);
         // What fails before the decision says nothing of who decides.
         let has_failed = match &episode.outcome {
             Ending::Failed { stage, .. } => stage == "decide" || stage == "generate",

@@ -12,6 +12,8 @@ use std::collections::BTreeMap;
 
 /// Metrics that harm is looked for in: reward and four guard-rails share `alpha_harm`.
 const METRICS: f64 = 5.0;
+/// Share of the units that are control, by the places that they have.
+const CONTROL_SHARE: f64 = 1.0 - super::assignment::CONTROL_FROM;
 /// E-value from which a split of the units is not the one that was asked for.
 const MISMATCH: f64 = 1_000.0;
 
@@ -125,9 +127,20 @@ pub fn shadow_step(config: &ShadowConfig, seen: &ShadowFigures, waited_ms: u64) 
     over(true, format!("{decisions} decisions, overlap {overlap:.3}, {ratio:.2} times the tokens"))
 }
 
-/// The always-valid p-value of an e-value.
-pub fn p_value(evidence: f64) -> f64 {
-    (1.0 / evidence).min(1.0)
+fn rule(config: &CanaryConfig) -> Rule {
+    Rule {
+        alpha_win: config.alpha_win,
+        alpha_harm: config.alpha_harm / METRICS,
+        margin: config.margin,
+        harm_margin: 0.0,
+        tuned_for: config.tuned_for,
+        minimum: config.units_min,
+    }
+}
+
+/// Evidence, as an e-value, that a canary wins: what canaries beside each other are compared by.
+pub fn win_evidence(config: &CanaryConfig, seen: &Comparison) -> f64 {
+    rule(config).look(&seen.treatment.reward, &seen.control.reward).evidence_win
 }
 
 /// One guard-rail: how far it is surely breached.
@@ -183,21 +196,14 @@ pub fn canary_step(
     seen: &Comparison,
     waited_ms: u64,
 ) -> Step {
-    let rule = Rule {
-        alpha_win: config.alpha_win,
-        alpha_harm: config.alpha_harm / METRICS,
-        margin: config.margin,
-        harm_margin: 0.0,
-        tuned_for: config.tuned_for,
-        minimum: config.units_min,
-    };
     let (treatment, control) = (&seen.treatment, &seen.control);
-    let look = rule.look(&treatment.reward, &control.reward);
+    let look = rule(config).look(&treatment.reward, &control.reward);
     let guards = guards(config, seen);
     let mut evidence = canary_evidence(config, seen, &look, &guards);
     evidence.share = Some(share);
     let over = |passed, reason| Step::over(evidence.clone(), passed, reason);
-    let bounds = look.difference.map_or(String::new(), |d| format!(" [{:+.4}, {:+.4}]", d.low, d.high));
+    let bounds =
+        look.difference.map_or(String::new(), |d| format!(" [{:+.4}, {:+.4}]", d.low, d.high));
     let shown = format!(
         "reward {:+.4}{bounds} on {} against {} units at share {share}",
         look.estimate, treatment.reward.count, control.reward.count
@@ -208,14 +214,16 @@ pub fn canary_step(
     if look.finding == Finding::Harm {
         return over(false, format!("harm: {shown}"));
     }
-    let split = (treatment.units, control.units);
-    if ratio::mismatch(split, share / (share + 0.5)).is_some_and(|e| e >= MISMATCH) {
-        let (own, other) = split;
-        return over(false, format!("{own} and {other} units are not the split that was asked for"));
+    let (own, other) = seen.split;
+    if ratio::mismatch(seen.split, share / (share + CONTROL_SHARE)) >= MISMATCH {
+        return over(
+            false,
+            format!("{own} and {other} units are not the split that was asked for"),
+        );
     }
     let is_last = config.shares.last().is_none_or(|last| share >= *last);
-    let has_enough = treatment.reward.count >= config.units_min
-        && control.reward.count >= config.units_min;
+    let has_enough =
+        treatment.reward.count >= config.units_min && control.reward.count >= config.units_min;
     if has_enough && !is_last {
         return over(true, format!("no harm: {shown}"));
     }
@@ -282,8 +290,7 @@ fn canary_evidence(
         ("tokens_ratio", limits.tokens_ratio),
     ];
     let queries = treatment.queries + control.queries;
-    let mut evidence =
-        evidence(PolicyState::Canary, queries, &seen.inputs, &figures, &thresholds);
+    let mut evidence = evidence(PolicyState::Canary, queries, &seen.inputs, &figures, &thresholds);
     for (name, excess) in excess.filter(|(_, excess)| excess.is_finite()) {
         evidence.figures.insert(format!("excess_{name}"), excess);
     }

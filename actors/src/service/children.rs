@@ -5,11 +5,12 @@
 use super::core::Core;
 use super::supervisor::Child;
 use super::{Overrides, ServiceError};
+use crate::rollout::Issuer;
 use crate::slot::{Request, SlotError};
-use crate::types::{PolicyStamp, Query, Served};
+use crate::types::{PolicySnapshot, PolicyStamp, Query, Served};
 use crate::{
-    generator, intake, judge, learner, policy_follower, recent_decisions, replay_buffer, reranker,
-    retriever,
+    generator, intake, judge, learner, policy_follower, promoter, recent_decisions, replay_buffer,
+    reranker, retriever, shadow,
 };
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -45,7 +46,7 @@ pub(super) fn of(core: &Arc<Core>) -> Vec<Child> {
     children
 }
 
-fn serving(core: &Arc<Core>) -> [Child; 5] {
+fn serving(core: &Arc<Core>) -> [Child; 6] {
     let (ports, config, context) = (&core.ports, &core.config, &core.context);
     let retriever = retriever::Args { index: Arc::clone(&ports.index), config: config.retriever };
     let generator =
@@ -56,14 +57,30 @@ fn serving(core: &Arc<Core>) -> [Child; 5] {
         seed: core.seed,
         serving: core.serving.clone(),
         adopted: watch::channel(None).0,
+        hosted: watch::channel(Vec::new()).0,
         config: config.reranker,
     };
     let follower = policy_follower::Args {
         log: Arc::clone(&ports.log),
         snapshots: Arc::clone(&ports.snapshots),
         swap: follower_swap(core),
+        first: ports.first.digest.clone(),
+        host: host(core),
+        routing: core.routing.clone(),
+        seal: Arc::clone(&ports.seal),
+        allow_uncertified: config.promotion.allow_uncertified,
+        interleaved: config.promotion.canary.interleaved,
         node: config.node.clone(),
         config: config.policy_follower,
+    };
+    let shadow = shadow::Args {
+        factory: Arc::clone(&ports.policy),
+        compute: config.compute,
+        generator: Arc::clone(&ports.generator),
+        judge: Arc::clone(&ports.judge),
+        log: Arc::clone(&ports.log),
+        clock: ports.clock,
+        config: config.promotion.shadow,
     };
     let decisions = recent_decisions::Args {
         log: Arc::clone(&ports.log),
@@ -87,6 +104,7 @@ fn serving(core: &Arc<Core>) -> [Child; 5] {
             &context.decisions,
             move |_| decisions.clone(),
         ),
+        Child::new(|| shadow::Shadow, &context.experiments.shadow, move |_| shadow.clone()),
         Child::new(
             || policy_follower::PolicyFollower,
             &core.policy_follower,
@@ -95,7 +113,7 @@ fn serving(core: &Arc<Core>) -> [Child; 5] {
     ]
 }
 
-fn learning(core: &Arc<Core>) -> [Child; 2] {
+fn learning(core: &Arc<Core>) -> [Child; 3] {
     let (ports, config) = (&core.ports, &core.config);
     let buffer = replay_buffer::Args {
         log: Arc::clone(&ports.log),
@@ -113,9 +131,24 @@ fn learning(core: &Arc<Core>) -> [Child; 2] {
         fresh: fresh(core),
         swap: config.roles.serve.then(|| learner_swap(core)),
         serving: core.serving.clone(),
+        path: config.promotion.path,
+        issuer: issuer(core),
         node: config.node.clone(),
         clock: ports.clock,
         config: config.learner,
+    };
+    let promoter = promoter::Args {
+        factory: Arc::clone(&ports.examiner),
+        compute: config.compute,
+        log: Arc::clone(&ports.log),
+        snapshots: Arc::clone(&ports.snapshots),
+        first: Arc::clone(&ports.first),
+        issuer: issuer(core),
+        refresh: refresh(core),
+        node: config.node.clone(),
+        clock: ports.clock,
+        config: config.promotion.clone(),
+        drift: config.drift.clone(),
     };
     [
         Child::new(
@@ -127,7 +160,73 @@ fn learning(core: &Arc<Core>) -> [Child; 2] {
             },
         ),
         Child::new(|| learner::Learner, &core.learner, move |_| learner.clone()),
+        Child::new(|| promoter::Promoter, &core.promoter, move |_| promoter.clone()),
     ]
+}
+
+/// Issues certificates under the rules in force.
+fn issuer(core: &Arc<Core>) -> Issuer {
+    let rules = (&core.config.promotion, &core.config.drift);
+    // Plain data without maps of odd keys always has a JSON form.
+    let rules = serde_json::to_vec(&rules).unwrap_or_default();
+    Issuer {
+        seal: Arc::clone(&core.ports.seal),
+        config: PolicySnapshot::digest_of(&rules),
+        node: core.config.node.clone(),
+    }
+}
+
+/// Asks the learner for an update; where none is run here, the one that leads has its schedule.
+fn refresh(core: &Arc<Core>) -> Request<(), ()> {
+    let slot = core.learner.clone();
+    Arc::new(move |()| {
+        let slot = slot.clone();
+        Box::pin(async move {
+            slot.cast(learner::Message::Refresh);
+        })
+    })
+}
+
+/// Hosts canaries beside the champion and gives the shadows theirs.
+fn host(core: &Arc<Core>) -> policy_follower::HostBoth {
+    let (reranker, shadow) =
+        (core.context.reranker.clone(), core.context.experiments.shadow.clone());
+    Arc::new(move |(wanted, deadline)| {
+        let (reranker, shadow) = (reranker.clone(), shadow.clone());
+        Box::pin(async move {
+            let mut is_lacking = false;
+            let keep = wanted.canaries.iter().map(|snapshot| snapshot.version).collect();
+            reranker.cast(reranker::Message::KeepOnly(keep));
+            let mut hosted = std::collections::BTreeSet::new();
+            for snapshot in &wanted.canaries {
+                let build = |reply| reranker::Message::Host(Arc::clone(snapshot), reply);
+                match reranker.call(build, deadline).await {
+                    Ok(Ok(stamp)) => drop(hosted.insert(stamp.version)),
+                    // It will not load at another try either.
+                    Ok(Err(error)) => {
+                        tracing::error!(version = %snapshot.version, %error, "cannot be hosted");
+                    }
+                    Err(error) => {
+                        tracing::warn!(version = %snapshot.version, %error, "not hosted yet");
+                        is_lacking = true;
+                    }
+                }
+            }
+            let build = |reply| shadow::Message::Host(wanted.shadows.clone(), reply);
+            match shadow.call(build, deadline).await {
+                Ok(refused) => {
+                    for (version, reason) in refused {
+                        tracing::error!(%version, reason, "shadow cannot be hosted");
+                    }
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "shadows not hosted yet");
+                    is_lacking = true;
+                }
+            }
+            (hosted, is_lacking)
+        })
+    })
 }
 
 fn sample(

@@ -5,8 +5,8 @@
 use crate::compute::ComputeMode;
 use crate::types::{Exploration, SelectionLimits};
 use crate::{
-    episode, generator, intake, judge, learner, policy_follower, recent_decisions, replay_buffer,
-    reranker, retriever,
+    drift, episode, generator, intake, judge, learner, policy_follower, recent_decisions,
+    replay_buffer, reranker, retriever, rollout,
 };
 use serde::{Deserialize, Serialize};
 
@@ -14,11 +14,12 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Roles {
-    /// Answers queries: retriever, reranker, generator, policy follower, recent decisions, intake.
+    /// Answers queries: retriever, reranker, generator, policy follower, shadows, recent decisions,
+    /// intake.
     pub serve: bool,
     /// Judges episodes.
     pub judge: bool,
-    /// Learns: replay buffer and learner.
+    /// Learns and promotes: replay buffer, learner, promoter.
     pub learn: bool,
 }
 
@@ -101,8 +102,14 @@ pub struct ServiceConfig {
     pub judge: judge::Config,
     /// The replay buffer.
     pub replay_buffer: replay_buffer::Config,
+    /// What exploration may cost.
+    pub exploration_budget: rollout::BudgetConfig,
     /// The learner.
     pub learner: learner::Config,
+    /// How weights earn their place.
+    pub promotion: rollout::Config,
+    /// Detectors of drift and of reward hacking.
+    pub drift: drift::Config,
     /// The policy follower.
     pub policy_follower: policy_follower::Config,
     /// The memory of decisions that feedback may refer to.
@@ -129,7 +136,10 @@ impl Default for ServiceConfig {
             generator: generator::Config::default(),
             judge: judge::Config::default(),
             replay_buffer: replay_buffer::Config::default(),
+            exploration_budget: rollout::BudgetConfig::default(),
             learner: learner::Config::default(),
+            promotion: rollout::Config::default(),
+            drift: drift::Config::default(),
             policy_follower: policy_follower::Config::default(),
             recent_decisions: recent_decisions::Config::default(),
             intake: intake::Config::default(),
@@ -161,7 +171,13 @@ impl ServiceConfig {
         self.generator.validate().map_err(within("generator"))?;
         self.judge.validate().map_err(within("judge"))?;
         self.replay_buffer.validate().map_err(within("replay_buffer"))?;
+        self.exploration_budget.validate().map_err(within("exploration_budget"))?;
+        if let Some(widened) = &self.exploration_budget.widened {
+            validate_exploration("exploration_budget.widened", widened)?;
+        }
         self.learner.validate().map_err(within("learner"))?;
+        self.promotion.validate().map_err(within("promotion"))?;
+        self.drift.validate().map_err(within("drift"))?;
         self.policy_follower.validate().map_err(within("policy_follower"))?;
         self.recent_decisions.validate().map_err(within("recent_decisions"))?;
         self.intake.validate().map_err(within("intake"))

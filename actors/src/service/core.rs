@@ -2,20 +2,24 @@
 
 use super::config::{validate_exploration, validate_limits};
 use super::door::Door;
-use super::{Overrides, Ports, ServiceConfig, ServiceError};
+use super::{Exploring, Overrides, Ports, ServiceConfig, ServiceError};
 use crate::bounds::entropy_seed;
-use crate::episode::{self, Context, Failure, Request};
+use crate::episode::{self, Context, Experiments, Failure, Request};
+use crate::rollout::{Budget, Draw, Routing, unit_of};
 use crate::slot::Slot;
-use crate::types::{DecisionId, PolicyStamp, Query, QueryId, Served, next_id};
+use crate::telemetry;
+use crate::types::{
+    Arm, DecisionId, Exploration, PolicyStamp, Query, QueryId, Served, next_id,
+};
 use crate::{
-    generator, intake, judge, learner, policy_follower, recent_decisions, replay_buffer, reranker,
-    retriever,
+    generator, intake, judge, learner, policy_follower, promoter, recent_decisions, replay_buffer,
+    reranker, retriever, shadow,
 };
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tracing::Instrument as _;
 
 pub(super) struct Core {
@@ -30,6 +34,9 @@ pub(super) struct Core {
     pub(super) learner: Slot<learner::Message>,
     pub(super) policy_follower: Slot<policy_follower::Message>,
     pub(super) intake: Slot<intake::Message>,
+    pub(super) promoter: Slot<promoter::Message>,
+    pub(super) routing: watch::Sender<Arc<Routing>>,
+    budget: Mutex<(Budget, u64)>,
     rng: Mutex<StdRng>,
 }
 
@@ -39,7 +46,20 @@ impl Core {
         let attempts = config.episode.attempts_max;
         let serving = watch::channel(PolicyStamp::default()).0;
         let millis = Duration::from_millis;
+        let door = Arc::new(Door::new(config.admission));
+        let routing = watch::channel(Arc::new(Routing::default())).0;
+        let experiments = Experiments {
+            shadow: slot::<shadow::Message>("shadow", attempts, config.roles.serve),
+            routing: routing.subscribe(),
+            places: Arc::new(Semaphore::new(config.promotion.shadow.queue_max)),
+            load: {
+                let door = Arc::clone(&door);
+                Arc::new(move || door.load())
+            },
+            config: config.promotion.shadow,
+        };
         let context = Context {
+            experiments,
             retriever: slot::<retriever::Message>("retriever", attempts, config.roles.serve),
             reranker: slot::<reranker::Message>("reranker", attempts, config.roles.serve),
             generator: slot::<generator::Message>("generator", attempts, config.roles.serve),
@@ -60,7 +80,7 @@ impl Core {
         let has_intake = config.roles.serve && config.intake.enabled;
         Self {
             seed,
-            door: Arc::new(Door::new(config.admission)),
+            door,
             context,
             serving,
             judge: slot("judge", attempts, config.roles.judge),
@@ -68,6 +88,9 @@ impl Core {
             learner: slot("learner", attempts, config.roles.learn),
             policy_follower: slot("policy_follower", attempts, config.roles.serve),
             intake: slot("intake", attempts, has_intake),
+            promoter: slot("promoter", attempts, config.roles.learn),
+            routing,
+            budget: Mutex::new((Budget::new(config.exploration_budget, ports.clock.now_ms()), 0)),
             rng: Mutex::new(StdRng::seed_from_u64(seed)),
             ports,
             config,
@@ -91,7 +114,13 @@ impl Core {
         let passage = self.door.enter().await?;
         let core = Arc::clone(&self);
         let episode = async move {
+            let was_taken = request.exploration != Exploration::Greedy;
             let result = episode::run(&core.context, request).await;
+            if was_taken {
+                // What failed on the way may have cost as much as it could.
+                let deviated = result.as_ref().map_or(Some(true), |served| served.deviates);
+                core.settle(deviated.unwrap_or(false));
+            }
             passage.settle(&result);
             result
         };
@@ -133,7 +162,7 @@ impl Core {
         }
         let limits = overrides.limits.unwrap_or(self.config.limits);
         validate_limits("limits", &limits)?;
-        let exploration = overrides.exploration.unwrap_or(self.config.exploration);
+        let exploration = overrides.exploration.unwrap_or(self.exploration_now());
         validate_exploration("exploration", &exploration)?;
         if query.id.as_str().is_empty() {
             query.id = QueryId(self.draw_id("q"));
@@ -142,7 +171,65 @@ impl Core {
             query.time_ms = self.ports.clock.now_ms();
         }
         let decision_id = DecisionId(self.draw_id("d"));
-        Ok(Request { query, decision_id, top_n, limits, exploration, is_rerank })
+        let (exploration, is_budget_spent) = self.within_budget(exploration);
+        let mut assignment =
+            self.routing.borrow().assign(unit_of(&query, self.config.promotion.unit));
+        if let (true, Arm::Interleaved { .. }) = (is_rerank, assignment.arm) {
+            // Without an answer nothing says whose documents were of use.
+            assignment.arm = Arm::Champion;
+            assignment.experiments.clear();
+        }
+        Ok(Request {
+            query,
+            decision_id,
+            top_n,
+            limits,
+            exploration,
+            is_budget_spent,
+            assignment,
+            is_rerank,
+        })
+    }
+
+    /// How decisions are drawn now: wider while an alarm holds, if so configured.
+    fn exploration_now(&self) -> Exploration {
+        let until_ms = self.routing.borrow().widened_until_ms;
+        let widened = self.config.exploration_budget.widened;
+        match widened.filter(|_| self.ports.clock.now_ms() < until_ms) {
+            Some(widened) => widened,
+            None => self.config.exploration,
+        }
+    }
+
+    fn within_budget(&self, exploration: Exploration) -> (Exploration, bool) {
+        if exploration == Exploration::Greedy {
+            return (exploration, false);
+        }
+        let mut budget = self.budget.lock().unwrap_or_else(PoisonError::into_inner);
+        let draw = budget.0.take(self.ports.clock.now_ms());
+        if self.config.exploration_budget.per_hour.is_some() {
+            telemetry::level(telemetry::BUDGET_LEFT, budget.0.left());
+        }
+        match draw {
+            Draw::AsAsked => (exploration, false),
+            Draw::Greedy => {
+                budget.1 += 1;
+                telemetry::count(telemetry::BUDGET_SPENT, "reason", "budget");
+                (Exploration::Greedy, true)
+            }
+        }
+    }
+
+    fn settle(&self, has_deviated: bool) {
+        let mut budget = self.budget.lock().unwrap_or_else(PoisonError::into_inner);
+        budget.0.settle(has_deviated);
+    }
+
+    /// What exploration may still cost.
+    pub(super) fn exploration(&self) -> Exploring {
+        let budget = self.budget.lock().unwrap_or_else(PoisonError::into_inner);
+        let left = Some(budget.0.left()).filter(|left| left.is_finite());
+        Exploring { spent: budget.0.spent(), left, held_back: budget.1 }
     }
 
     pub(super) fn draw_id(&self, prefix: &str) -> String {

@@ -103,6 +103,13 @@ impl Door {
         error
     }
 
+    /// Share of the places that are taken, in [0, 1].
+    #[expect(clippy::cast_precision_loss, reason = "places are few")]
+    pub(super) fn load(&self) -> f64 {
+        let free = self.places.available_permits();
+        1.0 - free as f64 / self.config.in_flight_max.max(1) as f64
+    }
+
     /// Lets nobody in any more.
     pub(super) fn close(&self) {
         self.is_closed.store(true, SeqCst);

@@ -89,3 +89,14 @@ pub enum StartError {
     #[error("cannot start the supervision tree: {0}")]
     Children(String),
 }
+
+/// Why an operator's wish was not followed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum OperatorError {
+    /// It makes no sense as things stand.
+    #[error("{0}")]
+    Refused(String),
+    /// Another try may succeed.
+    #[error("{0}")]
+    Unavailable(String),
+}

@@ -3,8 +3,8 @@
 use super::{ChildStatus, DoorObserved};
 use crate::types::PolicyStamp;
 use crate::{
-    generator, intake, judge, learner, policy_follower, recent_decisions, replay_buffer, reranker,
-    retriever,
+    generator, intake, judge, learner, policy_follower, promoter, recent_decisions, replay_buffer,
+    reranker, retriever, shadow,
 };
 use serde::{Deserialize, Serialize};
 
@@ -55,4 +55,24 @@ pub struct Observed {
     pub recent_decisions: Option<recent_decisions::Observed>,
     /// The intake.
     pub intake: Option<intake::Observed>,
+    /// The shadows.
+    #[serde(default)]
+    pub shadow: Option<shadow::Observed>,
+    /// The promoter.
+    #[serde(default)]
+    pub promoter: Option<promoter::Observed>,
+    /// What exploration may cost.
+    #[serde(default)]
+    pub exploration: Exploring,
+}
+
+/// The budget of exploration.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub struct Exploring {
+    /// Regret spent since the start, at most, in units of reward.
+    pub spent: f64,
+    /// Regret that may still be spent this hour; absent without a bound.
+    pub left: Option<f64>,
+    /// Queries decided greedily because the budget was spent.
+    pub held_back: u64,
 }

@@ -85,6 +85,10 @@ pub struct Served {
     /// greedy, for chance had no part in it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub propensity: Option<f64>,
+    /// Whether exploration led to another selection than the greedy one; absent where that is not
+    /// known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deviates: Option<bool>,
     /// Where the time went.
     #[serde(default)]
     pub timings: Timings,

@@ -163,6 +163,10 @@ pub struct Decision {
     pub scores: Vec<f32>,
     /// How it was drawn.
     pub exploration: Exploration,
+    /// Whether exploration led to another selection than the greedy one; absent where that is not
+    /// known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deviates: Option<bool>,
     /// The masks in force.
     pub limits: SelectionLimits,
     /// Context tokens of each candidate, as charged to the budget.
@@ -177,6 +181,12 @@ impl Decision {
     /// Log-probability in nats of the whole decision under the behaviour policy; ≤ 0.
     pub fn log_prob(&self) -> f64 {
         self.step_log_probs.iter().sum()
+    }
+
+    /// Context tokens of the chosen documents.
+    pub fn context_tokens(&self) -> u64 {
+        let of = |index: &u32| self.candidate_tokens.get(*index as usize).copied();
+        self.order.iter().filter_map(of).map(u64::from).sum()
     }
 
     /// Whether chance had a part in it, so that off-policy estimates may use it.

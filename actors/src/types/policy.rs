@@ -130,6 +130,10 @@ pub struct PolicyRecord {
     /// What lets it serve users; it stays with the version when that retires.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub certificate: Option<Box<Certificate>>,
+    /// On a champion's record: an alarm keeps everything from being promoted until then,
+    /// milliseconds since the Unix epoch, and exploration is widened.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alarm_until_ms: Option<u64>,
     /// When, milliseconds since the Unix epoch.
     pub time_ms: u64,
 }
@@ -152,6 +156,7 @@ impl PolicyRecord {
             evidence: Vec::new(),
             from: Vec::new(),
             certificate: None,
+            alarm_until_ms: None,
             time_ms,
         }
     }

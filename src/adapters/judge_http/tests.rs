@@ -65,6 +65,7 @@ fn task(answer: &str) -> JudgeTask {
         scores: vec![0.0, 1.0],
         exploration: Exploration::Greedy,
         limits: SelectionLimits { k_min: 1, k_max: 1, token_budget: 100 },
+        deviates: None,
         candidate_tokens: vec![1, 1],
         states: CandidateStates::default(),
         policy: PolicyStamp::default(),

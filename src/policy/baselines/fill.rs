@@ -56,6 +56,7 @@ pub fn unlearned(
         scores,
         exploration: Exploration::Greedy,
         limits: request.limits,
+        deviates: None,
         candidate_tokens: tokens,
         states: CandidateStates::default(),
         policy: stamp(name),

@@ -80,6 +80,7 @@ fn samples(first: &PolicySnapshot, count: usize, seed: u64) -> Vec<Sample> {
                 scores: vec![0.0; N],
                 exploration,
                 limits: LIMITS,
+                deviates: None,
                 candidate_tokens: tokens.clone(),
                 states,
                 policy: PolicyStamp::default(),

@@ -73,6 +73,7 @@ impl PlantedPolicy {
             scores: logits.scores.iter().map(|score| *score as f32).collect(),
             exploration: request.exploration,
             limits: LIMITS,
+            deviates: None,
             candidate_tokens: vec![TOKENS; puzzle.documents.len()],
             states: puzzle.states,
             policy: self.stamp.clone(),

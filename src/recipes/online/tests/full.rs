@@ -258,6 +258,7 @@ fn a_second_update_reads_the_samples_of_the_first_policy_anew() {
             id: DecisionId::default(),
             query: sample.episode.query.clone(),
             candidates: sample.episode.candidates.clone(),
+            policy: None,
             limits: LIMITS,
             exploration: Exploration::Greedy,
         };
