@@ -17,6 +17,7 @@ mod tail;
 
 pub mod clock;
 pub mod compute;
+pub mod drift;
 pub mod episode;
 #[cfg(feature = "fakes")]
 pub mod fakes;
