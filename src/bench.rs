@@ -5,6 +5,7 @@
 //! scores of each entrant, and the report. What is there is not done again. Knows no terminal: it
 //! tells a [`Watch`].
 
+pub mod drift;
 mod entrants;
 mod material;
 

@@ -4,6 +4,7 @@
 //! 78 configuration.
 
 pub mod audit;
+pub mod bench_drift;
 pub mod bench_papers;
 pub mod check;
 pub mod compare;
@@ -56,6 +57,8 @@ enum Command {
     Evaluate(evaluate::Args),
     /// Train and measure every recipe and baseline on the benchmarks of the papers.
     BenchPapers(bench_papers::Args),
+    /// Compare continual learning with frozen weights and nightly training on streams that drift.
+    BenchDrift(bench_drift::Args),
     /// Join reports over the same questions and compare their contenders with one baseline.
     Compare(compare::Args),
     /// Score retrieval: hits, recall, nDCG and MRR of terms, vectors and their fusion.
@@ -87,6 +90,7 @@ pub async fn run(cli: Cli) -> Result<(), CliError> {
         Command::TrainReader(args) => train_reader::run(args).await,
         Command::Evaluate(args) => evaluate::run(args).await,
         Command::BenchPapers(args) => bench_papers::run(args).await,
+        Command::BenchDrift(args) => bench_drift::run(args).await,
         Command::Compare(args) => compare::run(args).await,
         Command::EvaluateRetrieval(args) => evaluate_retrieval::run(args).await,
         Command::Export(args) => export::run(args).await,

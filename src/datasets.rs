@@ -17,6 +17,7 @@ mod error;
 mod fields;
 mod labels;
 mod lines;
+mod realtimeqa;
 mod select;
 mod split;
 mod squad;
@@ -24,6 +25,7 @@ mod trec;
 
 pub use error::{DatasetError, Place};
 pub use labels::VERDICTS;
+pub use realtimeqa::{Dated, load_realtimeqa};
 pub use select::{Half, Selection, Split, select};
 pub use split::{bucket, reader_half};
 pub use trec::{Qrels, Run, load_qrels, load_run};

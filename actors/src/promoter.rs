@@ -13,7 +13,7 @@ mod stages;
 use crate::clock::Clock;
 use crate::compute::{Compute, ComputeMode};
 use crate::drift::{self, Alarm, Monitor, Seen};
-use crate::ports::{EventLog, ExamineError, Examiner, Probed, SnapshotStore, Stream};
+use crate::ports::{EventLog, ExamineError, Examiner, SnapshotStore, Stream};
 use crate::rollout::{Board, Config, Effect, Issuer, Ledger, Path, Recent, Shadows};
 use crate::slot::Request;
 use crate::tail::{self, Change, Next, Share, Source, Task, Turn};
@@ -22,16 +22,15 @@ use crate::types::{
     Episode, LogPosition, PolicyRecord, PolicySnapshot, PolicyState, PolicyVersion, RewardRecord,
     ShadowRecord, StageEvidence, Verdict,
 };
-pub(crate) use stages::policy_record;
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use serde::{Deserialize, Serialize};
+pub(crate) use stages::policy_record;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// Makes an examiner; called at each start and after a panic, on the compute thread.
-pub type ExaminerFactory =
-    Arc<dyn Fn() -> Result<Box<dyn Examiner>, ExamineError> + Send + Sync>;
+pub type ExaminerFactory = Arc<dyn Fn() -> Result<Box<dyn Examiner>, ExamineError> + Send + Sync>;
 
 /// What the promoter understands.
 pub enum Message {
@@ -339,9 +338,8 @@ impl State {
     }
 
     fn observe(&mut self, reply: RpcReplyPort<Observed>) {
-        let of = |standing: &crate::rollout::Standing| {
-            (standing.record.version, standing.record.state)
-        };
+        let of =
+            |standing: &crate::rollout::Standing| (standing.record.version, standing.record.state);
         let under_way: BTreeMap<_, _> = self.board.under_way().map(of).collect();
         self.counters.waiting_for.retain(|version, _| under_way.contains_key(version));
         let is_caught_up = self.is_current.iter().all(|is| *is);

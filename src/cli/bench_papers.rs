@@ -89,7 +89,7 @@ pub async fn run(args: Args) -> Result<(), CliError> {
 
 /// Progress on stderr, with an estimate of the time left in each part.
 #[derive(Default)]
-struct Terminal {
+pub(super) struct Terminal {
     part: Option<(String, Progress, usize)>,
 }
 

@@ -5,15 +5,17 @@ use std::path::{Path, PathBuf};
 
 /// Module of the package `actors` or of the root, and its floor: it may import only from below, and
 /// from its own subtree. Floors 1 to 4 are in `actors`.
-const FLOORS: [(&str, u32); 43] = [
+const FLOORS: [(&str, u32); 47] = [
     ("actors::bounds", 0),
     ("actors::clock", 0),
+    ("actors::drift", 0),
     ("actors::invariants", 0),
     ("actors::sequential", 0),
     ("actors::telemetry", 0),
     ("actors::types", 0),
     ("actors::compute", 1),
     ("actors::interleaving", 1),
+    ("actors::rollout", 2),
     ("actors::ports", 1),
     ("actors::replay", 1),
     ("actors::slot", 1),
@@ -22,7 +24,9 @@ const FLOORS: [(&str, u32); 43] = [
     ("actors::intake", 2),
     ("actors::judge", 2),
     ("actors::learner", 2),
-    ("actors::policy_follower", 2),
+    ("actors::policy_follower", 3),
+    ("actors::promoter", 3),
+    ("actors::shadow", 3),
     ("actors::recent_decisions", 2),
     ("actors::replay_buffer", 2),
     ("actors::reranker", 2),

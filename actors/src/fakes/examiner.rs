@@ -1,9 +1,7 @@
 //! An examiner that finds what it is told, and a seal that signs with a digest.
 
 use crate::ports::{ExamineError, Examiner, Probed, Seal, SealError, Signature};
-use crate::types::{
-    Digest, PolicySnapshot, PolicyState, PolicyVersion, Sample, StageEvidence,
-};
+use crate::types::{Digest, PolicySnapshot, PolicyState, PolicyVersion, Sample, StageEvidence};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 

@@ -1,8 +1,6 @@
 //! The index, the generator, the judge and the snapshot store in memory, and all fakes as one.
 
-use super::{
-    FakeExaminer, FakeLearner, FakePolicy, FakeSeal, Findings, Knob, Lesson, MemoryLog,
-};
+use super::{FakeExaminer, FakeLearner, FakePolicy, FakeSeal, Findings, Knob, Lesson, MemoryLog};
 use crate::clock::Clock;
 use crate::ports::{
     GenerateError, Generator, Judge, JudgeError, JudgeTask, RewriteError, Rewriter, Search,

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 /// What the canary questions and the judge's own probes gave.
 #[derive(Debug, Default)]
-pub struct Probes {
+pub(super) struct Probes {
     champion: Option<Probed>,
     /// The champion before, while the present one is watched.
     before: Option<Probed>,
@@ -230,7 +230,11 @@ impl State {
 }
 
 fn pairs(probed: &Probed) -> Vec<hacking::Pair> {
-    probed.pairs.iter().map(|(judged, gold)| hacking::Pair { judged: *judged, gold: *gold }).collect()
+    probed
+        .pairs
+        .iter()
+        .map(|(judged, gold)| hacking::Pair { judged: *judged, gold: *gold })
+        .collect()
 }
 
 #[expect(clippy::cast_precision_loss, reason = "questions of a probe set")]

@@ -4,7 +4,7 @@
 
 use super::{Message, Model, State};
 use crate::bounds::{caught, guarded};
-use crate::ports::{EventLog, ExamineError, Examiner, NewRecord, SnapshotError, Stream};
+use crate::ports::{ExamineError, Examiner, NewRecord, SnapshotError, Stream};
 use crate::rollout::{self, Comparison, Standing, Step};
 use crate::sequential::discovery::e_benjamini_hochberg;
 use crate::tail::record;
@@ -79,7 +79,11 @@ impl State {
             0 | 1 => vec![true; evidence.len()],
             _ => e_benjamini_hochberg(&evidence, config.discovery_rate),
         };
-        figures.into_iter().zip(found).map(|((version, seen, _), is)| (version, (seen, is))).collect()
+        figures
+            .into_iter()
+            .zip(found)
+            .map(|((version, seen, _), is)| (version, (seen, is)))
+            .collect()
     }
 
     fn shadow(&mut self, myself: &ActorRef<Message>, standing: Standing) {
@@ -165,7 +169,8 @@ impl State {
             let work = async move {
                 let snapshot = args.snapshots.get(version).await.map_err(unread)?;
                 if snapshot.digest != digest {
-                    let reason = format!("{version} has digest {}, on record is {digest}", snapshot.digest);
+                    let reason =
+                        format!("{version} has digest {}, on record is {digest}", snapshot.digest);
                     return Err(ExamineError::Weights(reason));
                 }
                 let factory = Arc::clone(&args.factory);

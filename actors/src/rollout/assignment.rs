@@ -13,7 +13,7 @@ use sha2::{Digest as _, Sha256};
 use std::fmt::Write as _;
 
 /// From this place on units are control.
-pub const CONTROL_FROM: f64 = 0.5;
+pub(super) const CONTROL_FROM: f64 = 0.5;
 
 /// What serving does with units now.
 #[derive(Debug, Clone, Default, PartialEq)]

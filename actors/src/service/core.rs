@@ -8,9 +8,7 @@ use crate::episode::{self, Context, Experiments, Failure, Request};
 use crate::rollout::{Budget, Draw, Routing, unit_of};
 use crate::slot::Slot;
 use crate::telemetry;
-use crate::types::{
-    Arm, DecisionId, Exploration, PolicyStamp, Query, QueryId, Served, next_id,
-};
+use crate::types::{Arm, DecisionId, Exploration, PolicyStamp, Query, QueryId, Served, next_id};
 use crate::{
     generator, intake, judge, learner, policy_follower, promoter, recent_decisions, replay_buffer,
     reranker, retriever, shadow,

@@ -6,9 +6,9 @@
 use super::{OBSERVE_DEADLINE, OperatorError, ServiceHandle};
 use crate::bounds::guarded;
 use crate::policy_follower;
+use crate::ports::Stream;
 use crate::promoter::policy_record;
 use crate::rollout::Board;
-use crate::ports::{EventLog, SnapshotStore, Stream};
 use crate::telemetry;
 use crate::types::{PolicyRecord, PolicyState, PolicyVersion};
 use serde::{Deserialize, Serialize};
@@ -65,9 +65,11 @@ impl ServiceHandle {
         let champion = board.champion();
         let version = match version.or(champion) {
             Some(version) => version,
-            None => return Err(OperatorError::Refused(
-                "no version was ever made champion: there is nothing to roll back".into(),
-            )),
+            None => {
+                return Err(OperatorError::Refused(
+                    "no version was ever made champion: there is nothing to roll back".into(),
+                ));
+            }
         };
         let standing = board.standing(version).map(|standing| standing.record.clone());
         let Some(record) = standing.filter(|r| r.state != PolicyState::Retired) else {
