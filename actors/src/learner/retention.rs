@@ -104,23 +104,19 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
     use super::*;
-    use crate::types::{Digest, SCHEMA_VERSION};
+    use crate::types::{Digest, PolicySnapshot};
 
     const HOUR: u64 = 3_600_000;
 
     fn record(version: u64, parent: u64, state: PolicyState, time_ms: u64) -> PolicyRecord {
-        PolicyRecord {
-            schema: SCHEMA_VERSION,
+        let snapshot = PolicySnapshot {
             version: PolicyVersion(version),
             parent: Some(PolicyVersion(parent)),
             recipe: "test".to_owned(),
-            digest: Digest(String::new()),
-            uri: String::new(),
-            state,
-            replaces: None,
-            reason: String::new(),
-            time_ms,
-        }
+            weights: Vec::new().into(),
+            digest: Digest::default(),
+        };
+        PolicyRecord::of(&snapshot, state, "", time_ms)
     }
 
     /// Versions 1 to `n`, each the child of the one before and champion at hour `version`.

@@ -23,6 +23,7 @@ fn sample(id: &str, text: &str, version: u64) -> Sample {
         step_log_probs: vec![-0.5],
         scores: vec![0.0],
         exploration: Exploration::Sample { temperature: 1.0, epsilon: 0.1 },
+        deviates: None,
         limits: SelectionLimits { k_min: 1, k_max: 1, token_budget: 10 },
         candidate_tokens: vec![1],
         states: CandidateStates::default(),

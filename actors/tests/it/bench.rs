@@ -4,6 +4,7 @@ use actors::clock::Clock;
 use actors::compute::ComputeMode;
 use actors::fakes::World;
 use actors::ports::{SearchIndex, Stream};
+use actors::rollout::Path;
 use actors::service::{Observed, Overrides, Service, ServiceConfig, ServiceHandle};
 use actors::types::{Document, Episode, Query, RewardRecord};
 use std::collections::BTreeSet;
@@ -15,6 +16,7 @@ pub(crate) const MINUTE: Duration = Duration::from_secs(60);
 pub(crate) fn config() -> ServiceConfig {
     let mut config =
         ServiceConfig { seed: Some(7), compute: ComputeMode::Inline, ..Default::default() };
+    config.promotion.path = Path::HeldOut;
     config.learner.interval_ms = 0;
     config.learner.min_new_rewards = 0;
     config

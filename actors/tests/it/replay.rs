@@ -42,6 +42,7 @@ fn sample(id: u8, query: Query, version: PolicyVersion, log_prob: f64) -> Sample
         step_log_probs: vec![log_prob],
         scores: vec![0.0],
         exploration: Exploration::Sample { temperature: 1.0, epsilon: 0.1 },
+        deviates: None,
         limits: SelectionLimits { k_min: 1, k_max: 1, token_budget: 10 },
         candidate_tokens: vec![1],
         states: CandidateStates::default(),
