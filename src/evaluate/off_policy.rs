@@ -25,7 +25,7 @@ pub mod traffic;
 
 pub use config::OffPolicyConfig;
 pub use diagnostics::{Diagnostics, Refusal};
-pub use estimators::Estimator;
+pub use estimators::{Estimator, point};
 pub use finding::{Estimate, Evaluation, Figure, Finding, Spread, compare, evaluate};
 pub use row::{Prediction, Row, RowError, StepPrediction};
 pub use rows::{Conduct, Logged, Unusable, check, rows};

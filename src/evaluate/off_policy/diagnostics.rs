@@ -144,12 +144,6 @@ pub enum Refusal {
         /// Allowed.
         allowed: f64,
     },
-    /// The rows of two policies are not of the same decisions.
-    #[error("the two policies were not scored on the same decisions: {reason}")]
-    Unpaired {
-        /// What differs.
-        reason: String,
-    },
     /// The rows lack what an estimator needs.
     #[error("the log has no {what}")]
     Missing {

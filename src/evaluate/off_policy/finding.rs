@@ -167,15 +167,20 @@ pub struct Finding {
 
 /// Compares a candidate with a champion on the same logged decisions, paired by query.
 ///
-/// champion: its own rows of the same decisions, matched by name; `None` for the policy that was
-/// logged, whose rewards are in the candidate's rows.
+/// champion: its own rows, matched by the decision's name, those of one side only left out; `None`
+/// for the policy that was logged, whose rewards are in the candidate's rows.
 pub fn compare(candidate: &[Row], champion: Option<&[Row]>, config: &OffPolicyConfig) -> Finding {
-    let mut worst = Diagnostics::of(candidate, config.clip);
-    if let Some(rows) = champion {
-        let other = Diagnostics::of(rows, config.clip);
-        if other.ess < worst.ess {
-            (worst.ess, worst.rows) = (other.ess, other.rows);
+    let (candidate, champion) = match champion {
+        None => (candidate.to_vec(), None),
+        Some(rows) => {
+            let (candidate, champion) = matching(candidate, rows);
+            (candidate, Some(champion))
         }
+    };
+    let mut worst = Diagnostics::of(&candidate, config.clip);
+    if let Some(rows) = &champion {
+        let other = Diagnostics::of(rows, config.clip);
+        worst.ess = worst.ess.min(other.ess);
         worst.weight_max = worst.weight_max.max(other.weight_max);
         worst.clipped_share = worst.clipped_share.max(other.clipped_share);
     }
@@ -183,14 +188,14 @@ pub fn compare(candidate: &[Row], champion: Option<&[Row]>, config: &OffPolicyCo
         supported: false,
         reason: String::new(),
         difference: None,
-        estimator: primary(candidate),
+        estimator: primary(&candidate),
         ess: worst.ess,
         weight_max: worst.weight_max,
         clipped_share: worst.clipped_share,
         rows: candidate.len(),
         estimates: BTreeMap::new(),
     };
-    match paired(candidate, champion, config) {
+    match paired(&candidate, champion.as_deref(), config) {
         Err(refusal) => finding.reason = refusal.to_string(),
         Ok((estimator, estimates)) => {
             finding.estimator = estimator;
@@ -224,20 +229,16 @@ fn paired(
     config: &OffPolicyConfig,
 ) -> Result<Differences, Refusal> {
     Diagnostics::of(candidate, config.clip).check(config)?;
-    let matched = match champion {
-        None => None,
-        Some(rows) => {
-            Diagnostics::of(rows, config.clip).check(config)?;
-            Some(matching(candidate, rows)?)
-        }
-    };
+    if let Some(rows) = champion {
+        Diagnostics::of(rows, config.clip).check(config)?;
+    }
     let fits = |estimator: &Estimator| {
         estimator.fits(candidate).is_ok()
-            && matched.as_ref().is_none_or(|rows| estimator.fits(rows).is_ok())
+            && champion.is_none_or(|rows| estimator.fits(rows).is_ok())
     };
     let chosen: Vec<Estimator> = Estimator::ALL.into_iter().filter(fits).collect();
     let logged = vec![Estimator::Logged; chosen.len()];
-    let other: (&[Row], &[Estimator]) = match &matched {
+    let other: (&[Row], &[Estimator]) = match champion {
         Some(rows) => (rows, &chosen),
         None => (candidate, &logged),
     };
@@ -254,25 +255,17 @@ fn paired(
             found.insert(estimator.name(), spread);
         }
     }
-    let primary =
-        if chosen.contains(&Estimator::Sndr) { Estimator::Sndr } else { Estimator::Snips };
-    Ok((primary, found))
+    let has_model = chosen.contains(&Estimator::Sndr);
+    Ok((if has_model { Estimator::Sndr } else { Estimator::Snips }, found))
 }
 
-/// The champion's rows in the candidate's order.
-fn matching(candidate: &[Row], champion: &[Row]) -> Result<Vec<Row>, Refusal> {
+/// The rows of the decisions that both have, in the candidate's order.
+fn matching(candidate: &[Row], champion: &[Row]) -> (Vec<Row>, Vec<Row>) {
     let by_name: BTreeMap<&str, &Row> =
         champion.iter().map(|row| (row.decision.as_str(), row)).collect();
-    let unpaired = |reason: String| Refusal::Unpaired { reason };
-    if by_name.len() != candidate.len() {
-        let (left, right) = (candidate.len(), by_name.len());
-        return Err(unpaired(format!("{left} of the one and {right} of the other")));
-    }
-    let find = |row: &Row| {
-        let found = by_name.get(row.decision.as_str()).copied().cloned();
-        found.ok_or_else(|| unpaired(format!("decision `{}` is of one only", row.decision)))
-    };
-    candidate.iter().map(find).collect()
+    let pair =
+        |row: &Row| by_name.get(row.decision.as_str()).map(|other| (row.clone(), (*other).clone()));
+    candidate.iter().filter_map(pair).unzip()
 }
 
 /// Terms of several estimators side by side, summed by query.

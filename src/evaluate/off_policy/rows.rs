@@ -115,13 +115,13 @@ pub fn check(sample: &Sample) -> Result<&Decision, Unusable> {
 
 /// Weighs each sample for a target. Rows of one query text are one group.
 ///
-/// target: what it does with a sample; `None` where it cannot take the sample's features.
+/// target: what it does with a sample, or why it cannot say.
 ///
 /// # Errors
 /// What `target` fails with.
 pub fn rows<E>(
     samples: &[Sample],
-    target: &mut dyn FnMut(&Sample) -> Result<Option<Conduct>, E>,
+    target: &mut dyn FnMut(&Sample) -> Result<Result<Conduct, Unusable>, E>,
     config: &OffPolicyConfig,
 ) -> Result<Logged, E> {
     let mut logged = Logged::default();
@@ -129,15 +129,13 @@ pub fn rows<E>(
     for sample in samples {
         let row = match check(sample) {
             Err(reason) => Err(reason),
-            Ok(decision) => match target(sample)? {
-                None => Err(Unusable::ForeignWidth),
-                Some(conduct) => row(sample, decision, &conduct).and_then(|row| {
-                    if config.reward_model.enabled {
-                        examples.push(example(sample, decision, &conduct, config)?);
-                    }
-                    Ok(row)
-                }),
-            },
+            Ok(decision) => target(sample)?.and_then(|conduct| {
+                let row = row(sample, decision, &conduct)?;
+                if config.reward_model.enabled {
+                    examples.push(example(sample, decision, &conduct, config)?);
+                }
+                Ok(row)
+            }),
         };
         match row {
             Ok(row) => logged.rows.push(row),

@@ -67,8 +67,10 @@ fn a_policy_compared_with_itself_differs_by_nothing_at_all() {
     shuffled.reverse();
     let finding = compare(&rows, Some(&shuffled), &OffPolicyConfig::default());
     assert_eq!(finding.difference, Some((0.0, 0.0, 0.0)));
-    let other = compare(&rows, Some(&rows[1..]), &OffPolicyConfig::default());
-    assert!(other.reason.contains("not scored on the same decisions"), "{}", other.reason);
+    let fewer = compare(&rows, Some(&rows[100..]), &OffPolicyConfig::default());
+    assert_eq!((fewer.rows, fewer.difference), (400, Some((0.0, 0.0, 0.0))));
+    let other = compare(&rows, Some(&coins(0, 0.7, 2)), &OffPolicyConfig::default());
+    assert!(!other.supported && other.reason.contains("0 usable decisions"), "{other:?}");
 }
 
 #[test]

@@ -51,7 +51,7 @@ pub(crate) fn sample(query: &str, decision: Decision, reward: f64) -> Sample {
     }
 }
 
-type Target<'a> = &'a mut dyn FnMut(&Sample) -> Result<Option<Conduct>, Infallible>;
+type Target<'a> = &'a mut dyn FnMut(&Sample) -> Result<Result<Conduct, Unusable>, Infallible>;
 
 fn made(samples: &[Sample], target: Target<'_>) -> Logged {
     let Ok(logged) = rows(samples, target, &OffPolicyConfig::default());
@@ -67,7 +67,7 @@ fn a_rule_without_chance_weighs_only_what_it_would_have_done() {
         sample("c", decision("shorter", &[0], &[third, half]), 1.0),
         sample("d", decision("other", &[2, 1], &[third, third, half]), 1.0),
     ];
-    let logged = made(&samples, &mut |_| Ok(Some(Conduct::Always { order: vec![0, 1] })));
+    let logged = made(&samples, &mut |_| Ok(Ok(Conduct::Always { order: vec![0, 1] })));
     let weights: Vec<Vec<f64>> = logged.rows.iter().map(|r| r.weights.clone()).collect();
     let near = |found: &[f64], expected: &[f64]| {
         assert_eq!(found.len(), expected.len());
@@ -95,7 +95,7 @@ fn the_logged_policy_weighs_one_by_its_own_logits() {
         })
         .collect();
     let mut target =
-        |_: &Sample| Ok(Some(Conduct::Draws { logits: logits.clone(), temperature, epsilon }));
+        |_: &Sample| Ok(Ok(Conduct::Draws { logits: logits.clone(), temperature, epsilon }));
     let logged = made(&samples, &mut target);
     assert_eq!((logged.rows.len(), logged.unusable.len()), (20, 0));
     assert!(logged.rows.iter().all(|row| (row.weight() - 1.0).abs() < 1e-12));
@@ -136,15 +136,15 @@ fn what_says_nothing_is_counted_by_reason() {
     ];
     for (sample, expected) in &cases {
         assert_eq!(check(sample).unwrap_err(), *expected);
-        let logged = made(std::slice::from_ref(sample), &mut |_| Ok(None));
+        let logged = made(std::slice::from_ref(sample), &mut |_| Ok(Err(Unusable::ForeignWidth)));
         assert_eq!(logged.unusable, BTreeMap::from([(*expected, 1)]));
     }
-    let logged = made(&[of(&|_| {})], &mut |_| Ok(None));
+    let logged = made(&[of(&|_| {})], &mut |_| Ok(Err(Unusable::ForeignWidth)));
     assert_eq!(logged.unusable, BTreeMap::from([(Unusable::ForeignWidth, 1)]));
     // A selection of a document that does not fit has no probability under any target.
     let wide = of(&|d| d.candidate_tokens = vec![1_000, 1, 1]);
     let logits = SelectionLogits::from_scores(vec![0.0; 3], 0.0);
     let draws = Conduct::Draws { logits, temperature: 1.0, epsilon: 0.0 };
-    let logged = made(&[wide], &mut |_| Ok(Some(draws.clone())));
+    let logged = made(&[wide], &mut |_| Ok(Ok(draws.clone())));
     assert_eq!(logged.unusable, BTreeMap::from([(Unusable::Inconsistent, 1)]));
 }
