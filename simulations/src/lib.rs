@@ -3,4 +3,5 @@
 //! Every world is a function of its seed. Benchmarks are in `benches/`, what they are measured
 //! against in `peers/`.
 
+pub mod statistics;
 pub mod worlds;

@@ -5,13 +5,15 @@ use std::path::{Path, PathBuf};
 
 /// Module of the package `actors` or of the root, and its floor: it may import only from below, and
 /// from its own subtree. Floors 1 to 4 are in `actors`.
-const FLOORS: [(&str, u32); 41] = [
+const FLOORS: [(&str, u32); 43] = [
     ("actors::bounds", 0),
     ("actors::clock", 0),
     ("actors::invariants", 0),
+    ("actors::sequential", 0),
     ("actors::telemetry", 0),
     ("actors::types", 0),
     ("actors::compute", 1),
+    ("actors::interleaving", 1),
     ("actors::ports", 1),
     ("actors::replay", 1),
     ("actors::slot", 1),
