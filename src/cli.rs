@@ -15,6 +15,7 @@ pub mod evaluate_retrieval;
 pub mod export;
 pub mod import;
 pub mod index;
+pub mod ope;
 pub mod policy;
 pub mod progress;
 pub mod replay;
@@ -71,6 +72,8 @@ enum Command {
     Policy(policy::Args),
     /// Check configuration files.
     Check(check::Args),
+    /// Say what other policies would have earned on logged traffic.
+    Ope(ope::Args),
     /// Balance a log: what came in, what became of it, what is missing.
     Audit(audit::Args),
 }
@@ -97,6 +100,7 @@ pub async fn run(cli: Cli) -> Result<(), CliError> {
         Command::Import(args) => import::run(args).await,
         Command::Policy(args) => policy::run(args).await,
         Command::Check(args) => check::run(args).await,
+        Command::Ope(args) => ope::run(args).await,
         Command::Audit(args) => audit::run(args).await,
     }
 }

@@ -9,6 +9,7 @@ pub mod audit;
 pub mod contender;
 pub mod interval;
 pub mod metrics;
+pub mod off_policy;
 pub mod page;
 mod report;
 pub mod resample;

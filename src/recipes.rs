@@ -8,6 +8,7 @@ pub mod grpo;
 pub mod instance;
 pub mod lists;
 pub mod noise;
+pub mod off_policy;
 pub mod offline;
 pub mod online;
 pub mod rollout;

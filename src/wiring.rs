@@ -330,6 +330,14 @@ pub fn first_policy(config: &Config) -> Result<PolicySnapshot, WiringError> {
         .map_err(WiringError::Policy)
 }
 
+/// The encoder that the policies of this configuration read with.
+///
+/// # Errors
+/// The model folder cannot be loaded.
+pub fn policy_reader(config: &Config) -> Result<Arc<PairReader>, WiringError> {
+    lab::load_reader(&config.policy.model, config.generator.reader.clone(), None)
+}
+
 /// Opens the snapshot store: a URL, `memory:`, or a folder.
 ///
 /// # Errors

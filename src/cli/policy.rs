@@ -169,7 +169,7 @@ async fn export(config: &Config, version: PolicyVersion, out: &Path) -> Result<V
 }
 
 /// A policy by its version's number in the store, or by its folder.
-async fn policy(config: &Config, name: &str) -> Result<PolicySnapshot, CliError> {
+pub(super) async fn policy(config: &Config, name: &str) -> Result<PolicySnapshot, CliError> {
     match name.strip_prefix('v').unwrap_or(name).parse() {
         Ok(version) => get(config, PolicyVersion(version)).await,
         Err(_) => policy_folder::read(Path::new(name)).map_err(|e| {

@@ -19,6 +19,12 @@ pub(super) struct ConfigArgs {
 pub(super) type FlagSetting = (String, String, String);
 
 impl ConfigArgs {
+    /// The same with one file more, which wins over the others.
+    pub(super) fn with_file(mut self, file: PathBuf) -> Self {
+        self.config.push(file);
+        self
+    }
+
     /// Loads the configuration; `flags` are a command's own and win over everything.
     pub(super) fn load(&self, flags: Vec<FlagSetting>) -> Result<Config, CliError> {
         self.load_over(&Config::default(), flags)

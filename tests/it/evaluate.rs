@@ -1,6 +1,8 @@
 //! `regrade evaluate` and `regrade compare` as a user runs them: files in, a table, a report and a
 //! page out.
 
+mod bandit_oracle;
+mod open_bandit;
 mod oracle;
 
 use crate::tiny::{Tiny, command};

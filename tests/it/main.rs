@@ -12,6 +12,7 @@ mod ingest;
 mod interchange;
 mod kafka;
 mod llm;
+mod ope;
 mod parity;
 mod qdrant;
 mod service;
