@@ -10,6 +10,7 @@ pub mod contender;
 pub mod interval;
 pub mod metrics;
 pub mod page;
+pub mod probes;
 mod report;
 pub mod resample;
 pub mod retrieval;
