@@ -136,6 +136,28 @@ pub fn load_passages<P: AsRef<Path>>(paths: &[P]) -> Result<Vec<Document>, Datas
     set.finish(paths)
 }
 
+/// Loads every line of a file as a `T`: at least one, and no id twice. `of` says what a line is, in
+/// errors (`probe`) and in full; `name` checks an item and gives its id, or says what is wrong.
+///
+/// # Errors
+/// A file that cannot be read or has no line, a line that is no `T` or is refused by `name`.
+pub fn load_lines<T: serde::de::DeserializeOwned>(
+    path: &Path,
+    (what, expected): (&'static str, &'static str),
+    name: impl Fn(&mut T) -> Result<String, String>,
+) -> Result<Vec<T>, DatasetError> {
+    let mut set = Unique::new(what);
+    let mut lines = Lines::new(&name_of(&path), open(&path)?)?;
+    while let Some((place, object)) = lines.next_object()? {
+        let wrong = |reason: String| DatasetError::Json { place: place.clone(), expected, reason };
+        let mut item: T =
+            serde_json::from_value(Value::Object(object)).map_err(|e| wrong(e.to_string()))?;
+        let id = name(&mut item).map_err(wrong)?;
+        set.push(id, place, item)?;
+    }
+    set.finish(&[path])
+}
+
 /// Reads questions from bytes at hand (a bundled file); `name` stands in errors for the path.
 pub fn read_questions(name: &str, bytes: &[u8]) -> Result<Vec<Question>, DatasetError> {
     let mut set = Unique::new("question");

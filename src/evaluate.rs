@@ -11,6 +11,7 @@ pub mod interval;
 pub mod metrics;
 pub mod off_policy;
 pub mod page;
+pub mod probes;
 mod report;
 pub mod resample;
 pub mod retrieval;

@@ -7,8 +7,8 @@
 //! | detector | watches | bet |
 //! |---|---|---|
 //! | `query_mix` | hashed n-grams of the text, or the caller's vectors | new query against one of some time ago, by a learned direction ([`mix`]) |
-//! | `retrieval_scores` | top score, and its margin over the next | level of the ranks, both ways ([`level`]) |
-//! | `reward` | judged reward | level of the ranks, both ways |
+//! | `retrieval_scores` | top score, and its margin over the next | level of the ranks and odds of a good one, both ways ([`level`]) |
+//! | `reward` | judged reward | the same |
 //! | `abstention` | share of judgements without a verdict | more ones |
 //! | `judge_name` | name and version on record | a name not seen before: at once |
 //! | `judge_probe` | verdict minus baseline on a fixed set of probes | level of the ranks, both ways, and their spread |

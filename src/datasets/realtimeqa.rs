@@ -1,13 +1,13 @@
 //! RealTimeQA: dated news questions, each with what a web search found at the time.
 //!
-//! A line has `question_id`, `question_date`, `question_sentence`, `choices`, `answer` (indices into
+//! A line has `question_date`, `question_sentence`, `choices`, `answer` (indices into
 //! the choices) and `gcs_docs` with `url`, `title` and `text`. Source: Kasai et al. 2023, "RealTime
 //! QA: What's the Answer Right Now?"
 
 use super::error::{DatasetError, Place};
 use super::fields::Fields;
 use super::lines::{Lines, kind_of};
-use super::{Question, Unique, name_of, open};
+use super::{Question, Unique, derived_id, name_of, open};
 use actors::types::{Document, DocumentId};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -16,7 +16,8 @@ use std::path::Path;
 /// A question with its own candidates.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Dated {
-    /// The question; its answers are the texts of the right choices.
+    /// The question; its answers are the texts of the right choices. Its id is made of date and
+    /// text: the set's own ids come twice for different questions.
     pub question: Question,
     /// When it was asked, as `YYYY/MM/DD`.
     pub date: String,
@@ -24,17 +25,18 @@ pub struct Dated {
     pub documents: Vec<Document>,
 }
 
-/// Loads every question of some files, by date, those of one day in the order of the files.
+/// Loads every question of some files, by date, those of one day in the order of the files. A
+/// question that comes again on its day is skipped.
 ///
 /// # Errors
-/// A file that cannot be read, a line that is none, an id twice, or an answer that is no choice.
+/// A file that cannot be read, a line that is none, or an answer that is no choice.
 pub fn load_realtimeqa<P: AsRef<Path>>(paths: &[P]) -> Result<Vec<Dated>, DatasetError> {
     let mut set = Unique::new("question");
     for path in paths {
         let mut lines = Lines::new(&name_of(path), open(path)?)?;
         while let Some((place, object)) = lines.next_object()? {
             let dated = dated_of(&place, Fields::new(&place, object))?;
-            set.push(dated.question.id.clone(), place, dated)?;
+            set.push_unnamed(dated.question.id.clone(), place, dated)?;
         }
     }
     let mut all = set.finish(paths)?;
@@ -43,9 +45,9 @@ pub fn load_realtimeqa<P: AsRef<Path>>(paths: &[P]) -> Result<Vec<Dated>, Datase
 }
 
 fn dated_of(place: &Place, mut fields: Fields<'_>) -> Result<Dated, DatasetError> {
-    let id = fields.text(&["question_id"])?;
     let date = fields.text(&["question_date"])?;
     let question = fields.text(&["question_sentence"])?;
+    let id = derived_id(&format!("{date} {question}"));
     let choices = fields.texts(&["choices"])?;
     let mut answers = Vec::new();
     for index in fields.texts(&["answer"])? {
@@ -110,40 +112,36 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
 
-    fn load(lines: &str) -> Result<Vec<Dated>, DatasetError> {
+    fn load(lines: &[String]) -> Result<Vec<Dated>, DatasetError> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("news.jsonl");
-        std::fs::write(&path, lines).unwrap();
+        std::fs::write(&path, lines.join("\n")).unwrap();
         load_realtimeqa(&[path])
     }
 
-    fn line(id: &str, date: &str, answer: &str) -> String {
-        format!(
-            r#"{{"question_id":"{id}","question_date":"{date}","question_sentence":"Who won?",
-            "choices":["Ann","Bob"],"answer":[{answer}],
-            "gcs_docs":[{{"url":"u","title":"T","text":" "}},{{"title":"News","text":"Bob won."}}]}}"#
-        )
-        .replace('\n', " ")
+    fn line(question: &str, date: &str, answer: &str) -> String {
+        let page = r#"{"url":"u","title":"T","text":" "},{"title":"News","text":"Bob won."}"#;
+        format!(r#"{{"question_id":"1","question_date":"{date}","question_sentence":"{question}","#)
+            + &format!(r#""choices":["Ann","Bob"],"answer":["{answer}"],"gcs_docs":[{page}]}}"#)
     }
 
     #[test]
     fn questions_come_by_date_with_the_text_of_the_right_choice() {
-        let text = [line("b", "2023/02/01", "\"1\""), line("a", "2023/01/08", "\"0\"")].join("\n");
-        let all = load(&text).unwrap();
-        assert_eq!((all[0].question.id.as_str(), all[1].question.id.as_str()), ("a", "b"));
-        assert_eq!(
-            (all[0].question.answers[0].as_str(), all[1].date.as_str()),
-            ("Ann", "2023/02/01")
-        );
+        let later = line("Who won?", "2023/02/01", "1");
+        let all = load(&[later.clone(), line("Who won?", "2023/01/08", "0"), later]).unwrap();
+        assert_eq!(all.len(), 2, "the same question on the same day is one");
+        assert_eq!(all[0].question.answers, ["Ann"]);
+        assert_eq!((all[1].question.answers[0].as_str(), &*all[1].date), ("Bob", "2023/02/01"));
         // The page without a text is gone; what stays keeps its rank in its name.
         assert_eq!(all[0].documents.len(), 1);
-        assert_eq!(all[0].documents[0].id.as_str(), "a-1");
+        assert!(all[0].documents[0].id.as_str().ends_with("-1"));
+        assert_ne!(all[0].question.id, all[1].question.id);
     }
 
     #[test]
     fn an_answer_that_is_no_choice_is_told_with_its_place() {
-        let text = [line("a", "2023/01/08", "\"0\""), line("b", "2023/01/08", "\"7\"")].join("\n");
-        let error = load(&text).unwrap_err().to_string();
+        let lines = [line("Who?", "2023/01/08", "0"), line("What?", "2023/01/08", "7")];
+        let error = load(&lines).unwrap_err().to_string();
         assert!(error.contains("news.jsonl:2") && error.contains("`answer`"), "{error}");
     }
 }

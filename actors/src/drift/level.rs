@@ -11,6 +11,9 @@ use rand::Rng;
 
 /// Shifts of the level bet on, in standard deviations of the normal scores.
 const SHIFTS: [f64; 8] = [-1.6, -0.8, -0.4, -0.2, 0.2, 0.4, 0.8, 1.6];
+/// Factors of the odds of a number above the mean of those before: the sharper bet where numbers are
+/// few values (right or wrong), whose normal scores are mostly ties.
+const ODDS: [f64; 4] = [0.5, 0.7, 1.4, 2.0];
 /// Factors of the spread bet on.
 const SPREADS: [f64; 3] = [1.3, 1.7, 2.5];
 /// Factors of a share bet on.
@@ -35,6 +38,7 @@ pub(super) struct Watch {
     ranks: Ranks,
     ones: u64,
     seen: u64,
+    sum: f64,
     detector: EDetector,
     settings: (usize, f64),
 }
@@ -47,7 +51,7 @@ impl Watch {
         threshold: f64,
     ) -> Self {
         let alternatives = match shift {
-            Shift::Level => SHIFTS.len(),
+            Shift::Level => SHIFTS.len() + ODDS.len(),
             Shift::LevelOrSpread => SHIFTS.len() + SPREADS.len(),
             Shift::Share => FACTORS.len(),
         };
@@ -57,6 +61,7 @@ impl Watch {
             ranks: Ranks::new(history_max),
             ones: 0,
             seen: 0,
+            sum: 0.0,
             detector: EDetector::new(alternatives, threshold),
             settings: (history_max, threshold),
         }
@@ -70,9 +75,11 @@ impl Watch {
         let known = self.ranks.len();
         // The share that the bet rests on is that of the numbers before this one.
         let share = (self.ones as f64 + 0.5) / (self.seen as f64 + 1.0);
+        let above = self.ranks.share_above(self.sum / self.seen.max(1) as f64);
         let place = self.ranks.place(value, rng);
         self.seen += 1;
         self.ones += u64::from(value > 0.5);
+        self.sum += value;
         if place.is_restart {
             self.detector.restart();
         }
@@ -81,7 +88,10 @@ impl Watch {
         }
         let z = normal_quantile(place.p);
         match self.shift {
-            Shift::Level => self.detector.absorb(SHIFTS.iter().map(|mu| level(z, *mu))),
+            Shift::Level => {
+                let odds = ODDS.iter().map(|factor| split(place.p, above, *factor));
+                self.detector.absorb(SHIFTS.iter().map(|mu| level(z, *mu)).chain(odds))
+            }
             Shift::LevelOrSpread => {
                 let spreads = SPREADS.iter().map(|s| spread(z, *s));
                 self.detector.absorb(SHIFTS.iter().map(|mu| level(z, *mu)).chain(spreads))
@@ -118,6 +128,12 @@ fn spread(z: f64, s: f64) -> f64 {
     (z * z / 2.0 * (1.0 - 1.0 / (s * s))).exp() / s
 }
 
+/// The density that multiplies the odds of the uppermost `share` of the ranks by `factor`.
+fn split(p: f64, share: f64, factor: f64) -> f64 {
+    let scale = 1.0 - share + factor * share;
+    if p > 1.0 - share { factor / scale } else { 1.0 / scale }
+}
+
 /// The density that puts `factor` times their share (half of all at most) on the ones, which are the
 /// uppermost ranks.
 fn more_ones(p: f64, share: f64, factor: f64) -> f64 {
@@ -148,6 +164,10 @@ mod tests {
             // A tail of its own: what lies beyond the grid, and beyond the edge, is missing.
             let mean = mean(|p| spread(normal_quantile(p), s));
             assert!((0.9..1.001).contains(&mean), "spread {s}: {mean}");
+        }
+        for (share, factor) in [(0.0, 2.0), (0.3, 0.5), (0.6, 1.4), (1.0, 2.0)] {
+            let mean = mean(|p| split(p, share, factor));
+            assert!((mean - 1.0).abs() < 1e-3, "odds {share}: {mean}");
         }
         for (share, factor) in [(0.01, 4.0), (0.3, 8.0), (0.9, 2.0), (0.5, 1.5)] {
             let mean = mean(|p| more_ones(p, share, factor));
@@ -201,6 +221,16 @@ mod tests {
             f64::from(u8::from(rng.random::<f64>() < share))
         };
         let delay = delay(Shift::Share, (1_000, 200), draw);
+        assert!(delay.is_some(), "{delay:?}");
+    }
+
+    #[test]
+    fn right_answers_that_become_fewer_are_found() {
+        let draw = |rng: &mut StdRng, is_changed: bool| {
+            let share = if is_changed { 0.4 } else { 0.6 };
+            f64::from(u8::from(rng.random::<f64>() < share))
+        };
+        let delay = delay(Shift::Level, (1_000, 400), draw);
         assert!(delay.is_some(), "{delay:?}");
     }
 

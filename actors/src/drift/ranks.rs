@@ -55,6 +55,12 @@ impl Ranks {
         Place { p, is_restart }
     }
 
+    /// Share of the numbers kept that lie above `value`; 0 of none.
+    pub(super) fn share_above(&self, value: f64) -> f64 {
+        let up_to = self.sorted.partition_point(|known| *known <= value);
+        (self.sorted.len() - up_to) as f64 / self.sorted.len().max(1) as f64
+    }
+
     /// Numbers kept.
     pub(super) fn len(&self) -> usize {
         self.arrived.len()
@@ -160,6 +166,8 @@ mod tests {
             (0..8).map(|i| ranks.place(f64::from(i), &mut rng).is_restart).collect();
         assert_eq!(starts, [false, false, false, false, true, false, true, false]);
         assert_eq!(ranks.len(), 4);
+        // Kept are 4, 5, 6 and 7.
+        assert!((ranks.share_above(5.0) - 0.5).abs() < 1e-12);
         assert!(ranks.place(-1.0, &mut rng).p < 0.34, "the least of three");
     }
 }
