@@ -70,8 +70,7 @@ impl Query {
         }
         let best = |scores: [f64; CANDIDATES as usize], shown: usize| {
             let mut order: Vec<u32> = (0..CANDIDATES).collect();
-            let by_score =
-                |x: &u32, y: &u32| scores[*y as usize].total_cmp(&scores[*x as usize]);
+            let by_score = |x: &u32, y: &u32| scores[*y as usize].total_cmp(&scores[*x as usize]);
             order.sort_unstable_by(by_score);
             order.truncate(shown);
             order

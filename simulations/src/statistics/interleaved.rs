@@ -155,7 +155,10 @@ impl Equals {
             ("equal rankers, citations", Self { rankers: equal, citing: Some(SHARP) }),
             ("equal rankers, ablation", Self { rankers: equal, citing: None }),
             ("other ranker, random citing", Self { rankers: apart, citing: Some(INDIFFERENT) }),
-            ("3 against 8 shown, random citing", Self { rankers: longer, citing: Some(INDIFFERENT) }),
+            (
+                "3 against 8 shown, random citing",
+                Self { rankers: longer, citing: Some(INDIFFERENT) },
+            ),
         ]
     }
 }
@@ -175,8 +178,15 @@ fn needed(options: &Options) -> Table {
          each)"
     );
     let columns = [
-        "B's reward above A's", "A/B", "both answers", "citations", "ratio to A/B",
-        "blurred citations", "ratio to A/B", "ablation", "ratio to A/B",
+        "B's reward above A's",
+        "A/B",
+        "both answers",
+        "citations",
+        "ratio to A/B",
+        "blurred citations",
+        "ratio to A/B",
+        "ablation",
+        "ratio to A/B",
     ];
     let mut table = Table::new(&title, &columns);
     for skill in [2.1, 2.25, 2.5] {
