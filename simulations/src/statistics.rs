@@ -1,4 +1,5 @@
-//! What the statistics of promotion do in simulation: error rates, power, and the queries they need.
+//! What the statistics of promotion do in simulation: error rates, power, and the queries they
+//! need.
 //!
 //! Every table is a function of [`Options`]: the same seed prints the same figures. The rules and
 //! bounds are those of [`actors::sequential`] and [`actors::interleaving`], none is written again.

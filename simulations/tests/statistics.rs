@@ -118,6 +118,7 @@ fn a_table_lines_its_columns_up() {
     table.rows.push(vec!["b".into(), Cell::Missing]);
     table.notes.push("Note.".to_owned());
     let shown = table.to_string();
-    let expected = "Title\n  name                share\n  first  0.00% [0.00, 3.62]\n  b                       -\n  Note.\n";
+    let expected = "Title\n  name                share\n  first  0.00% [0.00, 3.62]\n\
+                    \x20 b                       -\n  Note.\n";
     assert_eq!(shown, expected);
 }

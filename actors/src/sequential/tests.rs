@@ -280,7 +280,8 @@ proptest! {
         merged.merge(&pushed(&left));
         let all = pushed(&[left, right].concat());
         prop_assert_eq!(merged.count, all.count);
-        for (one, other) in [(merged.mean, all.mean), (merged.m2, all.m2), (merged.noise, all.noise)] {
+        let sums = |m: &Moments| [m.mean, m.m2, m.noise];
+        for (one, other) in sums(&merged).into_iter().zip(sums(&all)) {
             prop_assert!((one - other).abs() <= 1e-12 * one.abs().max(1.0), "{one} {other}");
         }
     }

@@ -1,5 +1,5 @@
-//! A/B with a planted effect: how often a worse policy is promoted, how soon it is found harmful, and
-//! how soon a better one wins.
+//! A/B with a planted effect: how often a worse policy is promoted, how soon it is found harmful,
+//! and how soon a better one wins.
 
 use super::Options;
 use super::rewards::{MEAN, Rewards};

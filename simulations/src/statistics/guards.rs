@@ -1,5 +1,5 @@
-//! What stands beside the reward: the tail of the latency, the size of the arms, and several candidates
-//! at once.
+//! What stands beside the reward: the tail of the latency, the size of the arms, and several
+//! candidates at once.
 
 use super::Options;
 use super::effects::quantile;
@@ -47,7 +47,8 @@ fn tail(factor: f64, share: f64, rng: &mut SmallRng) -> Option<u64> {
     })
 }
 
-/// Units until the arms are found to be of the wrong size where treatment loses `lost` of its units.
+/// Units until the arms are found to be of the wrong size where treatment loses `lost` of its
+/// units.
 fn sizes(lost: f64, share: f64, rng: &mut SmallRng) -> Option<u64> {
     let (mut treated, mut held) = (0, 0);
     (1..=HORIZON).find(|at| {
@@ -106,8 +107,8 @@ pub fn tables(options: &Options) -> anyhow::Result<Vec<Table>> {
 fn alarms(options: &Options) -> anyhow::Result<Table> {
     let runs = (options.experiments / 10).max(1);
     let title = format!(
-        "Guards: share of {runs} experiments with an alarm within {HORIZON} observations of both arms, \
-         and how many until it"
+        "Guards: share of {runs} experiments with an alarm within {HORIZON} observations of both \
+         arms, and how many until it"
     );
     let mut table = Table::new(&title, &["guard", "shares", "alarm", "median", "p90"]);
     let mut row = |name: &str, shares: &str, found: Vec<Option<u64>>| -> anyhow::Result<()> {
@@ -134,8 +135,8 @@ fn alarms(options: &Options) -> anyhow::Result<Table> {
         }
     }
     table.notes = vec![format!(
-        "p95: share above control's p95, log-normal latencies with spread {SPREAD}; one-sided at 5%. \
-         Units: Beta-Binomial mixture at 5%. A look every 10 observations."
+        "p95: share above control's p95, log-normal latencies with spread {SPREAD}; one-sided at \
+         5%. Units: Beta-Binomial mixture at 5%. A look every 10 observations."
     )];
     Ok(table)
 }

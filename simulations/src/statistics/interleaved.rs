@@ -122,8 +122,8 @@ pub struct Equals {
 }
 
 impl Equals {
-    /// The preference over [`LOOKED_AT`] queries, each drawn anew, and whether a winner was named at
-    /// any look.
+    /// The preference over [`LOOKED_AT`] queries, each drawn anew, and whether a winner was named
+    /// at any look.
     fn run(&self, rng: &mut SmallRng) -> (Preference, bool) {
         let mut preference = Preference::default();
         let mut named = false;
@@ -174,8 +174,8 @@ pub fn tables(options: &Options) -> anyhow::Result<Vec<Table>> {
 fn needed(options: &Options) -> Table {
     let runs = (options.experiments / 20).max(20);
     let title = format!(
-        "Interleaving against A/B: queries at 80% power, error 5% over all looks ({runs} experiments \
-         each)"
+        "Interleaving against A/B: queries at 80% power, error 5% over all looks ({runs} \
+         experiments each)"
     );
     let columns = [
         "B's reward above A's",
@@ -208,15 +208,17 @@ fn needed(options: &Options) -> Table {
         ]);
     }
     table.notes = vec![
-        "A/B counts both arms; its rule is one-sided, interleaving's sign test two-sided. Both answers: \
-         two a query. Ablation: six."
+        "A/B counts both arms; its rule is one-sided, interleaving's sign test two-sided. Both \
+         answers: two a query. Ablation: six."
             .to_owned(),
         format!(
-            "20 candidates, 15% useful, 5 shown; score = skill x useful + logistic noise (shared 1, own \
-             0.5), A's skill {SKILL}; right with probability answerable x (1 - 0.5^useful shown)."
+            "20 candidates, 15% useful, 5 shown; score = skill x useful + logistic noise (shared \
+             1, own 0.5), A's skill {SKILL}; right with probability answerable x (1 - 0.5^useful \
+             shown)."
         ),
         format!(
-            "A useful document shown is cited with probability {} (blurred {}), a useless one {} ({}).",
+            "A useful document shown is cited with probability {} (blurred {}), a useless one {} \
+             ({}).",
             SHARP.useful, BLURRED.useful, SHARP.useless, BLURRED.useless
         ),
     ];

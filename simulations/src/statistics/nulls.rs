@@ -163,8 +163,8 @@ pub fn tables(options: &Options) -> anyhow::Result<Vec<Table>> {
         ("50/50, users' queries", options.run("aa queries", runs, |rng| by_user(rule, false, rng))),
     ];
     let title = format!(
-        "A/A: share of {runs} experiments with a false finding, {OBSERVATIONS} observations, a look \
-         after each (95% Clopper-Pearson)"
+        "A/A: share of {runs} experiments with a false finding, {OBSERVATIONS} observations, a \
+         look after each (95% Clopper-Pearson)"
     );
     let columns =
         ["shares", "promoted", "harm alarm", "mSPRT (two-sided)", "empirical Bernstein", "z-test"];
@@ -189,8 +189,8 @@ pub fn tables(options: &Options) -> anyhow::Result<Vec<Table>> {
          z-test: one-sided at 5%."
             .to_owned(),
         format!(
-            "Users send {QUERIES} queries; half of a user's queries share their luck. Counting such \
-             queries one by one is what a unit of assignment forbids."
+            "Users send {QUERIES} queries; half of a user's queries share their luck. Counting \
+             such queries one by one is what a unit of assignment forbids."
         ),
     ];
     Ok(vec![table])
