@@ -1,8 +1,8 @@
 //! Interleaving: one context from two policies' lists, and which of the two the answer preferred.
 //!
 //! Floor 1: lists of candidate numbers in, counts out; knows no policy, no document, no actor. Both
-//! policies are tried on the same query, so the difference between queries, which is most of what an
-//! A/B test has to average away, cancels.
+//! policies are tried on the same query, so the difference between queries, which is most of what
+//! an A/B test has to average away, cancels.
 //!
 //! # The draft
 //! Team draft after Radlinski, Kurup and Joachims (CIKM 2008): in each round a coin says who picks
@@ -15,8 +15,9 @@
 //!   policies had one to add. The extra candidates of a longer list find no opponent and belong to
 //!   neither, or the longer list would win by being long.
 //! - The length of the context is drawn from the lengths of both lists ([`drawn_length`]) by a coin
-//!   of its own: `k` is part of a policy's decision, so users see each policy's `k` half of the time.
-//!   The coin must not be one of the draft, or length and ownership would depend on each other.
+//!   of its own: `k` is part of a policy's decision, so users see each policy's `k` half of the
+//!   time. The coin must not be one of the draft, or length and ownership would depend on each
+//!   other.
 //!
 //! So, whatever has been placed before, each owned position is A's with probability 1/2: an answer
 //! that cites by position, or at random, prefers neither. What interleaving cannot say is what the
@@ -27,8 +28,6 @@ use rand::Rng;
 use serde::{Deserialize, Serialize};
 
 mod preference;
-#[cfg(test)]
-mod tests;
 
 pub use preference::{Outcome, Preference};
 
@@ -157,3 +156,6 @@ impl Merged {
         credit
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -18,8 +18,6 @@ pub mod quantile;
 pub mod ratio;
 pub mod rule;
 mod special;
-#[cfg(test)]
-mod tests;
 
 /// Count, mean and sum of squared deviations of one arm, one observation at a time (Welford 1962).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -38,7 +36,8 @@ pub struct Moments {
 impl Moments {
     /// Adds an observation known to carry the variance `noise` (≥ 0; 0 if nothing is known).
     ///
-    /// Both must be finite: one NaN makes every later bound a NaN, and so every later look undecided.
+    /// Both must be finite: one NaN makes every later bound a NaN, and so every later look
+    /// undecided.
     pub fn push(&mut self, value: f64, noise: f64) {
         self.count += 1;
         let count = self.count as f64;
@@ -121,3 +120,6 @@ impl Interval {
         Self { low: self.low.max(other.low), high: self.high.min(other.high) }
     }
 }
+
+#[cfg(test)]
+mod tests;

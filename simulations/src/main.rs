@@ -1,5 +1,5 @@
-//! Runs a world for some seeds and prints one JSON line each, or prints the tables of the statistics
-//! behind promotion.
+//! Runs a world for some seeds and prints one JSON line each, or prints the tables of the
+//! statistics behind promotion.
 
 use anyhow::Context as _;
 use clap::Parser;

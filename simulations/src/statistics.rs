@@ -1,4 +1,5 @@
-//! What the statistics of promotion do in simulation: error rates, power, and the queries they need.
+//! What the statistics of promotion do in simulation: error rates, power, and the queries they
+//! need.
 //!
 //! Every table is a function of [`Options`]: the same seed prints the same figures. The rules and
 //! bounds are those of [`actors::sequential`] and [`actors::interleaving`], none is written again.
@@ -6,6 +7,7 @@
 pub mod binomial;
 pub mod documents;
 pub mod effects;
+pub mod guards;
 pub mod interleaved;
 pub mod nulls;
 pub mod rewards;
@@ -52,8 +54,12 @@ impl Options {
 pub type Part = fn(&Options) -> anyhow::Result<Vec<Table>>;
 
 /// The tables that `simulations promotion` prints, by the name that `--only` takes.
-pub const PARTS: [(&str, Part); 3] =
-    [("aa", nulls::tables), ("effects", effects::tables), ("interleaving", interleaved::tables)];
+pub const PARTS: [(&str, Part); 4] = [
+    ("aa", nulls::tables),
+    ("effects", effects::tables),
+    ("guards", guards::tables),
+    ("interleaving", interleaved::tables),
+];
 
 /// The tables of the parts named, all if none is.
 ///

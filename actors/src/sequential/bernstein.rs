@@ -1,8 +1,8 @@
 //! The empirical-Bernstein confidence sequence of bounded observations, one at a time.
 //!
-//! Waudby-Smith and Ramdas, "Estimating means of bounded random variables by betting", JRSS B 86(1),
-//! 2024, theorem 2: predictable plug-in bets, valid at every sample size for any distribution on
-//! the range, also for means that are the same given the past without independence.
+//! Waudby-Smith and Ramdas, "Estimating means of bounded random variables by betting", JRSS B
+//! 86(1), 2024, theorem 2: predictable plug-in bets, valid at every sample size for any
+//! distribution on the range, also for means that are the same given the past without independence.
 
 use super::Interval;
 

@@ -4,21 +4,26 @@
 //! central limit theory and asymptotic confidence sequences", Annals of Statistics 52(6), 2024:
 //! Robbins' normal mixture around the running mean, its width from the running variance. The
 //! non-asymptotic one is [`empirical_bernstein`]. `alpha` is in (0, 1/2); `tuned_for` is the number
-//! of observations at which the interval is tightest (10% tighter or less than a tenth or ten times
-//! off; the error rate does not depend on it) and must be fixed before the first look.
+//! of observations at which the interval is tightest (the error rate
+//! does not depend on it) and must be fixed before the first look.
 //!
 //! # The difference of two arms
 //! Treatment and control are compared by the difference of their means, whose squared standard
-//! error is `e = s_t/n_t + s_c/n_c`. Time inversion makes the error of a running mean,
-//! `W(n)/n`, a Brownian motion run backwards at time `1/n`; the two arms' motions are independent,
-//! so their difference is again one, at time `e`. Hence the difference at a look is distributed as
-//! the running mean of `n = v/e` observations of variance `v`, for any constant `v` and however
-//! unequal the arms are or however their shares change on the way, as long as the shares do not
-//! follow the rewards. (Group-sequential tests rest on the same fact: the joint law of the looks
-//! depends on the allocation through the information `1/e` alone; Jennison and Turnbull, "Group
-//! Sequential Methods", §3.1.) With `v = s_t + s_c` the number `n` counts *pairs*: for equal arms
-//! it is the count of one of them, in general about the harmonic mean of both, hardly more than
-//! twice the smaller. `tuned_for` counts these pairs too.
+//! error is `e = s_t/n_t + s_c/n_c`, of the arms' variances and counts. Time inversion makes the
+//! error of a running mean, `W(n)/n`, a Brownian motion run backwards at time `1/n`; the two arms'
+//! motions are independent, so their difference is again one, at time `e`. Hence the difference at
+//! a look is distributed as the running mean of `n = v/e` observations of variance `v`, for any
+//! constant `v` and however unequal the arms are or however their shares change on the way, as long
+//! as the shares do not follow the rewards. (Group-sequential tests rest on the same fact: the
+//! joint law of the looks depends on the allocation through the information `1/e` alone; Jennison
+//! and Turnbull, "Group Sequential Methods", §3.1.) With `v = s_t + s_c` the number `n` counts
+//! *pairs*: for equal arms it is the count of one of them, in general about the harmonic mean of
+//! both, hardly more than twice the smaller. `tuned_for` counts these pairs too.
+//!
+//! The variance of an arm is taken to be no less than that of both arms' observations together. A
+//! small arm whose outcomes are rare has often seen none of them, and with its own variance of
+//! nearly 0 a canary of 1% with one failure in 500 raises a false alarm in most experiments. Where
+//! the arms do not differ this is the right variance, where they do it errs to the safe side.
 
 use super::bernstein::EmpiricalBernstein;
 use super::{Interval, Moments};
@@ -105,12 +110,21 @@ impl Estimate {
         (m.count >= 2 && estimate.variance > 0.0).then_some(estimate)
     }
 
-    /// Treatment's mean less control's. `None` below two observations of an arm or without variance.
+    /// Treatment's mean less control's. `None` below two observations of an arm or without
+    /// variance.
     pub fn difference(treatment: &Moments, control: &Moments) -> Option<Self> {
         if treatment.count < 2 || control.count < 2 {
             return None;
         }
-        let (treated, held) = (treatment.variance(), control.variance());
+        let mut both = *treatment;
+        both.merge(control);
+        let floor = both.variance();
+        let floored = |arm: &Moments| {
+            let own = arm.variance();
+            // Not `f64::max`, which would hide a NaN.
+            if own < floor { floor } else { own }
+        };
+        let (treated, held) = (floored(treatment), floored(control));
         let variance = treated + held;
         let error = treated / treatment.count as f64 + held / control.count as f64;
         let value = treatment.mean - control.mean;

@@ -1,9 +1,10 @@
 //! Quantiles under continuous looks: the p95 of a latency as a guard-rail.
 //!
-//! A quantile is compared as a share: the threshold is control's p95 over a reference period *before*
-//! the comparison, and each arm counts how many of its observations lie above. Under no change both
-//! shares are the same, whatever the threshold; a treatment whose tail is heavier has a larger one.
-//! Where values are kept, [`interval`] bounds the quantile itself without any limit theorem.
+//! A quantile is compared as a share: the threshold is control's p95 over a reference period
+//! *before* the comparison, and each arm counts how many of its observations lie above. Under no
+//! change both shares are the same, whatever the threshold; a treatment whose tail is heavier has a
+//! larger one. Where values are kept, [`interval`] bounds the quantile itself without any limit
+//! theorem.
 
 use super::confidence::Estimate;
 use super::ratio::{WEIGHT, mixture_ratio};

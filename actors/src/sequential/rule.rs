@@ -21,8 +21,8 @@ pub struct Rule {
     pub margin: f64,
     /// A harm is a difference below `-harm_margin`, ≥ 0.
     pub harm_margin: f64,
-    /// Pairs of observations ([`super::confidence`]) at which the bounds are tightest, ≥ 1. It moves
-    /// power between early and late looks, never the error; fix it before the first look.
+    /// Pairs of observations ([`super::confidence`]) at which the bounds are tightest, ≥ 1. It
+    /// moves power between early and late looks, never the error; fix it before the first look.
     pub tuned_for: f64,
     /// Observations that each arm needs before anything is found, ≥ 2. The bounds rest on a limit
     /// theorem, so this should be tens for a reward on [0, 1], more for one that is rarely not 0.

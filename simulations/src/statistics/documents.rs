@@ -1,8 +1,8 @@
 //! The world in which interleaving is held against A/B: two rankers of documents with planted
 //! usefulness, an answer that cites them, a reward.
 //!
-//! - A query has 20 candidates, each useful with probability 0.15, and is answerable to a degree that
-//!   is uniform on [0, 1].
+//! - A query has 20 candidates, each useful with probability 0.15, and is answerable to a degree
+//!   that is uniform on [0, 1].
 //! - A ranker scores `skill` for a useful document plus logistic noise, of which most is shared by
 //!   both rankers (they started from the same weights), and shows its best 5.
 //! - The answer is right with probability `answerable (1 - 0.5^u)`, `u` the useful documents shown.
@@ -70,8 +70,7 @@ impl Query {
         }
         let best = |scores: [f64; CANDIDATES as usize], shown: usize| {
             let mut order: Vec<u32> = (0..CANDIDATES).collect();
-            let by_score =
-                |x: &u32, y: &u32| scores[*y as usize].total_cmp(&scores[*x as usize]);
+            let by_score = |x: &u32, y: &u32| scores[*y as usize].total_cmp(&scores[*x as usize]);
             order.sort_unstable_by(by_score);
             order.truncate(shown);
             order

@@ -1,5 +1,5 @@
-//! A/B with a planted effect: how often a worse policy is promoted, how soon it is found harmful, and
-//! how soon a better one wins.
+//! A/B with a planted effect: how often a worse policy is promoted, how soon it is found harmful,
+//! and how soon a better one wins.
 
 use super::Options;
 use super::rewards::{MEAN, Rewards};
@@ -127,8 +127,14 @@ fn harms(options: &Options) -> anyhow::Result<Table> {
          arm until it is found harmful"
     );
     let columns = [
-        "planted", "promoted", "found harmful", "median", "p90", "mSPRT median",
-        "Bernstein median", "fixed z-test, power 80%",
+        "planted",
+        "promoted",
+        "found harmful",
+        "median",
+        "p90",
+        "mSPRT median",
+        "Bernstein median",
+        "fixed z-test, power 80%",
     ];
     let mut table = Table::new(&title, &columns);
     let rows = [

@@ -122,8 +122,8 @@ pub struct Equals {
 }
 
 impl Equals {
-    /// The preference over [`LOOKED_AT`] queries, each drawn anew, and whether a winner was named at
-    /// any look.
+    /// The preference over [`LOOKED_AT`] queries, each drawn anew, and whether a winner was named
+    /// at any look.
     fn run(&self, rng: &mut SmallRng) -> (Preference, bool) {
         let mut preference = Preference::default();
         let mut named = false;
@@ -155,7 +155,10 @@ impl Equals {
             ("equal rankers, citations", Self { rankers: equal, citing: Some(SHARP) }),
             ("equal rankers, ablation", Self { rankers: equal, citing: None }),
             ("other ranker, random citing", Self { rankers: apart, citing: Some(INDIFFERENT) }),
-            ("3 against 8 shown, random citing", Self { rankers: longer, citing: Some(INDIFFERENT) }),
+            (
+                "3 against 8 shown, random citing",
+                Self { rankers: longer, citing: Some(INDIFFERENT) },
+            ),
         ]
     }
 }
@@ -171,12 +174,19 @@ pub fn tables(options: &Options) -> anyhow::Result<Vec<Table>> {
 fn needed(options: &Options) -> Table {
     let runs = (options.experiments / 20).max(20);
     let title = format!(
-        "Interleaving against A/B: queries at 80% power, error 5% over all looks ({runs} experiments \
-         each)"
+        "Interleaving against A/B: queries at 80% power, error 5% over all looks ({runs} \
+         experiments each)"
     );
     let columns = [
-        "B's reward above A's", "A/B", "both answers", "citations", "ratio to A/B",
-        "blurred citations", "ratio to A/B", "ablation", "ratio to A/B",
+        "B's reward above A's",
+        "A/B",
+        "both answers",
+        "citations",
+        "ratio to A/B",
+        "blurred citations",
+        "ratio to A/B",
+        "ablation",
+        "ratio to A/B",
     ];
     let mut table = Table::new(&title, &columns);
     for skill in [2.1, 2.25, 2.5] {
@@ -198,15 +208,17 @@ fn needed(options: &Options) -> Table {
         ]);
     }
     table.notes = vec![
-        "A/B counts both arms; its rule is one-sided, interleaving's sign test two-sided. Both answers: \
-         two a query. Ablation: six."
+        "A/B counts both arms; its rule is one-sided, interleaving's sign test two-sided. Both \
+         answers: two a query. Ablation: six."
             .to_owned(),
         format!(
-            "20 candidates, 15% useful, 5 shown; score = skill x useful + logistic noise (shared 1, own \
-             0.5), A's skill {SKILL}; right with probability answerable x (1 - 0.5^useful shown)."
+            "20 candidates, 15% useful, 5 shown; score = skill x useful + logistic noise (shared \
+             1, own 0.5), A's skill {SKILL}; right with probability answerable x (1 - 0.5^useful \
+             shown)."
         ),
         format!(
-            "A useful document shown is cited with probability {} (blurred {}), a useless one {} ({}).",
+            "A useful document shown is cited with probability {} (blurred {}), a useless one {} \
+             ({}).",
             SHARP.useful, BLURRED.useful, SHARP.useless, BLURRED.useless
         ),
     ];

@@ -20,6 +20,8 @@ const NORMAL: f64 = 1.644_853_626_951_472_2;
 const STAGES: [f64; 4] = [0.01, 0.05, 0.25, 0.5];
 /// Observations of a stage before the next may be entered.
 const STAGE: u64 = 5_000;
+/// Probability of a rare outcome.
+const RARE: f64 = 0.01;
 /// Queries of a user, and how often a query's luck is the user's.
 const QUERIES: u64 = 10;
 const OWN_LUCK: f64 = 0.5;
@@ -84,8 +86,7 @@ impl Watch {
             Finding::Undecided => {}
         }
         // Effects of 2% of the mean are looked for.
-        self.found.msprt |=
-            likelihood_ratio(&seen, 0.0, 0.02 * MEAN) >= 1.0 / self.rule.alpha_win;
+        self.found.msprt |= likelihood_ratio(&seen, 0.0, 0.02 * MEAN) >= 1.0 / self.rule.alpha_win;
     }
 }
 
@@ -95,6 +96,15 @@ pub fn constant(rule: Rule, share: f64, with_bernstein: bool, rng: &mut SmallRng
     let rewards = Rewards::with_effect(0.0);
     for _ in 0..OBSERVATIONS {
         watch.observe(rng.random_bool(share), rewards.draw(rng));
+    }
+    watch.found
+}
+
+/// One experiment on an outcome that is rare, such as a failure.
+fn rare(rule: Rule, share: f64, rng: &mut SmallRng) -> Found {
+    let mut watch = Watch::new(rule, false);
+    for _ in 0..OBSERVATIONS {
+        watch.observe(rng.random_bool(share), f64::from(u8::from(rng.random_bool(RARE))));
     }
     watch.found
 }
@@ -147,13 +157,14 @@ pub fn tables(options: &Options) -> anyhow::Result<Vec<Table>> {
     let rows = [
         ("50/50", options.run("aa half", runs, |rng| constant(rule, 0.5, true, rng))),
         ("5/95", options.run("aa twentieth", runs, |rng| constant(rule, 0.05, false, rng))),
+        ("5/95, 0 but for 1%", options.run("aa rare", runs, |rng| rare(rule, 0.05, rng))),
         ("1, 5, 25, 50% as it looks", options.run("aa staged", runs, |rng| staged(rule, rng))),
         ("50/50, means of users", options.run("aa users", runs, |rng| by_user(rule, true, rng))),
         ("50/50, users' queries", options.run("aa queries", runs, |rng| by_user(rule, false, rng))),
     ];
     let title = format!(
-        "A/A: share of {runs} experiments with a false finding, {OBSERVATIONS} observations, a look \
-         after each (95% Clopper-Pearson)"
+        "A/A: share of {runs} experiments with a false finding, {OBSERVATIONS} observations, a \
+         look after each (95% Clopper-Pearson)"
     );
     let columns =
         ["shares", "promoted", "harm alarm", "mSPRT (two-sided)", "empirical Bernstein", "z-test"];
@@ -178,8 +189,8 @@ pub fn tables(options: &Options) -> anyhow::Result<Vec<Table>> {
          z-test: one-sided at 5%."
             .to_owned(),
         format!(
-            "Users send {QUERIES} queries; half of a user's queries share their luck. Counting such \
-             queries one by one is what a unit of assignment forbids."
+            "Users send {QUERIES} queries; half of a user's queries share their luck. Counting \
+             such queries one by one is what a unit of assignment forbids."
         ),
     ];
     Ok(vec![table])
