@@ -25,4 +25,5 @@ pub mod log_kafka;
 pub mod readings_file;
 pub mod resilience;
 pub mod rewriter_http;
+pub mod seal_ed25519;
 pub mod snapshots_object;

@@ -11,6 +11,8 @@ mod llm;
 mod sections;
 mod source;
 
+pub use crate::adapters::seal_ed25519::CertificatesConfig;
+pub use crate::evaluate::off_policy::OffPolicyConfig;
 pub use crate::recipes::dynamic_rag::DynamicRagConfig;
 pub use crate::recipes::grpo::GrpoConfig;
 pub use crate::recipes::online::OnlineConfig;
@@ -21,8 +23,8 @@ pub use layers::{ENV_PREFIX, Layers};
 pub use llm::{FallbackConfig, FallbackKind, RewriteConfig, RewriteKind};
 pub use sections::{
     Device, EmbedderConfig, EmbedderKind, GeneratorConfig, GeneratorKind, IndexConfig, IndexKind,
-    JudgeConfig, JudgeKind, LogConfig, LogKind, PolicyConfig, ServerConfig, SnapshotsConfig,
-    TelemetryConfig, TelemetryFormat, Trainable,
+    JudgeConfig, JudgeKind, LogConfig, LogKind, PolicyConfig, ProbesConfig, ServerConfig,
+    SnapshotsConfig, TelemetryConfig, TelemetryFormat, Trainable,
 };
 
 use actors::service::ServiceConfig;
@@ -55,6 +57,13 @@ pub struct Config {
     /// How the policy learns: loss, step size, trust region. When it learns and what it remembers
     /// are in `service.learner` and `service.replay_buffer`.
     pub learner: OnlineConfig,
+    /// Who signs certificates, and whose signatures count. The rules of promotion are in
+    /// `service.promotion`, the detectors of drift in `service.drift`.
+    pub certificates: CertificatesConfig,
+    /// Off-policy estimates: of `regrade ope` and of the stage `offline` of a promotion.
+    pub off_policy: OffPolicyConfig,
+    /// Canary questions and judge probes.
+    pub probes: ProbesConfig,
     /// The recipe `dynamic_rag` of `regrade train`; a service does not read it.
     pub dynamic_rag: DynamicRagConfig,
     /// The recipe `rrpo` of `regrade train`; a service does not read it.

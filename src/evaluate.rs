@@ -12,6 +12,7 @@ pub mod metrics;
 pub mod off_policy;
 pub mod page;
 pub mod probes;
+pub mod rederive;
 mod report;
 pub mod resample;
 pub mod retrieval;

@@ -8,6 +8,7 @@
 //! | `POST /v1/answer` | retrieve, select, answer |
 //! | `POST /v1/rerank`, `/rerank`, `/v2/rerank` | select from given documents (Cohere, Jina shapes) |
 //! | `POST /v1/feedback` | a verdict on an earlier decision |
+//! | `GET /v1/policies`, `POST /v1/policies/rollback` | what became of every version; take one back now |
 //! | `GET /health/live`, `/health/ready` (`/health`, `/ping`) | process up; can it answer now |
 //! | `GET /metrics`, `/info`, `/v1/models` | Prometheus text; build and policy; the model list |
 
@@ -17,6 +18,7 @@ mod door;
 mod error;
 mod feedback;
 mod observe;
+mod policies;
 mod rerank;
 mod status;
 
@@ -154,6 +156,8 @@ fn routes(gateway: Arc<Gateway>) -> Router {
         .route("/v2/rerank", post(rerank::post))
         .route("/rerank", post(rerank::post))
         .route("/v1/feedback", post(feedback::post))
+        .route("/v1/policies", get(policies::get))
+        .route("/v1/policies/rollback", post(policies::rollback))
         .route("/health/live", get(status::live))
         .route("/health/ready", get(status::ready))
         .route("/health", get(status::ready))

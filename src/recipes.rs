@@ -1,6 +1,7 @@
 //! A training system is one file here, read from paper to code. Recipes share functions, never loops.
 
 pub mod dynamic_rag;
+pub mod examiner;
 pub mod fit;
 pub mod gate;
 pub mod generator;

@@ -9,18 +9,21 @@ mod lab;
 mod listwise;
 mod llm;
 mod operator;
+mod promotion;
 mod reader;
 
 pub use embedder::{IndexTarget, chunk_tokenizer, index_target, retrievers};
 pub use lab::{Lab, PAIRS_KEPT, lab, mono_t5, pool};
 pub use listwise::listwise;
 pub use operator::OperatorLog;
+pub use promotion::{examiner, seal, signer};
 
 use crate::adapters::index_embedded::EmbeddedIndex;
 use crate::adapters::index_qdrant::QdrantIndex;
 use crate::adapters::judge_http::LlmJudgeError;
 use crate::adapters::log_embedded::EmbeddedLog;
 use crate::adapters::log_kafka::KafkaLog;
+use crate::adapters::seal_ed25519::SealFileError;
 use crate::adapters::snapshots_object::{self, ObjectSnapshots};
 use crate::chat::{ClientError, PromptError};
 use crate::config::{Config, Device, GeneratorKind, IndexKind, LogKind, Trainable};
@@ -105,6 +108,12 @@ pub enum WiringError {
     /// The questions known by heart cannot be loaded.
     #[error("cannot load the questions of `generator.memory`")]
     Memory(#[source] DatasetError),
+    /// The signing key or a trusted one cannot be used.
+    #[error(transparent)]
+    Seal(#[from] SealFileError),
+    /// The canary questions cannot be loaded.
+    #[error("cannot load the questions of `[probes]`")]
+    Probes(#[source] DatasetError),
     /// A client of an endpoint cannot be made.
     #[error("cannot use the endpoint of `[{section}]`")]
     Endpoint {
@@ -165,7 +174,11 @@ pub async fn parts(config: &Config) -> Result<Parts, WiringError> {
         .map_err(WiringError::Policy)?;
     let judges = llm::judges(config)?;
     let environment = lab::environment(config, Arc::clone(&generator), judges.trials)?;
+    let canaries = promotion::canaries(config, Arc::clone(&generator), Arc::clone(&judges.served))?;
     let ports = Ports {
+        examiner: promotion::examiner_factory(config, &reader, device.clone(), canaries),
+        seal: promotion::seal(config)?,
+        first: Arc::new(first.clone()),
         index: index(config).await?,
         generator,
         judge: judges.served,

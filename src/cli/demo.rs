@@ -6,6 +6,7 @@ use crate::config::{Config, IndexKind, Layers};
 use crate::demo::{self, DemoConfig, DemoEvent};
 use crate::evaluate::{Report, table};
 use crate::wiring;
+use actors::rollout::Path;
 use actors::types::{Exploration, SelectionLimits};
 use serde_json::json;
 use std::path::PathBuf;
@@ -73,6 +74,9 @@ fn settings(args: &Args, folder: &std::path::Path) -> Result<Config, CliError> {
     config.learner.seed = args.seed;
     config.service.seed = Some(args.seed);
     config.service.top_n = 10;
+    // Minutes of traffic are too few for a canary: here the held-out examination decides.
+    config.service.promotion.path = Path::HeldOut;
+    config.certificates.key_file = folder.join("certificates.key");
     config.service.limits = SelectionLimits { k_min: 1, k_max: 5, token_budget: 1_024 };
     config.service.exploration = Exploration::Sample { temperature: 0.5, epsilon: 0.02 };
     config.service.learner.interval_ms = 0;

@@ -5,6 +5,7 @@
 
 mod change;
 mod diff;
+mod verify;
 
 use super::settings::ConfigArgs;
 use super::{CliError, say};
@@ -12,6 +13,7 @@ use crate::config::{Config, LogKind};
 use crate::policy::policy_folder;
 use crate::wiring::{self, OperatorLog, WiringError};
 use actors::ports::{LogError, SnapshotStore, Stream};
+use actors::rollout::Board;
 use actors::types::{PolicyRecord, PolicySnapshot, PolicyVersion};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -58,11 +60,34 @@ enum Action {
         // Another id than `version`, which is the flag that every command has.
         #[arg(id = "number", value_name = "VERSION")]
         version: u64,
+        /// Take a version without certificate upon yourself, for this reason: it is signed and on
+        /// record.
+        #[arg(long, value_name = "REASON")]
+        because: Option<String>,
         #[command(flatten)]
         settings: ConfigArgs,
     },
     /// Return to the champion before the present one, or to the untrained policy before the first.
     Rollback {
+        /// A running service to ask; without it the log is changed, which an embedded one allows
+        /// only while no service runs. `REGRADE_OPERATOR_TOKEN` holds the token, if it asks for one.
+        #[arg(long, value_name = "URL")]
+        url: Option<String>,
+        /// Take this version back, from whatever state it is in, instead of the champion; with --url.
+        #[arg(long = "candidate", value_name = "VERSION", requires = "url")]
+        candidate: Option<u64>,
+        /// Why, for the record.
+        #[arg(long, value_name = "REASON")]
+        because: Option<String>,
+        #[command(flatten)]
+        settings: ConfigArgs,
+    },
+    /// Hold a version's certificate against its signature, its weights and the log, bit for bit.
+    Verify {
+        /// The version's number.
+        // Another id than `version`, which is the flag that every command has.
+        #[arg(id = "number", value_name = "VERSION")]
+        version: u64,
         #[command(flatten)]
         settings: ConfigArgs,
     },
@@ -90,11 +115,27 @@ pub async fn run(args: Args) -> Result<(), CliError> {
         Action::Export { version, out, settings } => {
             vec![export(&settings.load(Vec::new())?, PolicyVersion(version), &out).await?]
         }
-        Action::Promote { version, settings } => {
-            vec![change::promote(&settings.load(Vec::new())?, PolicyVersion(version)).await?]
+        Action::Promote { version, because, settings } => {
+            let (config, because) = (settings.load(Vec::new())?, because.as_deref());
+            vec![change::promote(&config, PolicyVersion(version), because).await?]
         }
-        Action::Rollback { settings } => {
-            vec![change::rollback(&settings.load(Vec::new())?).await?]
+        Action::Rollback { url: Some(url), candidate, because, .. } => {
+            let candidate = candidate.map(PolicyVersion);
+            vec![change::rollback_at(&url, candidate, because.as_deref()).await?]
+        }
+        Action::Rollback { because, settings, .. } => {
+            vec![change::rollback(&settings.load(Vec::new())?, because.as_deref()).await?]
+        }
+        Action::Verify { version, settings } => {
+            let config = settings.load(Vec::new())?;
+            let (lines, holds) = verify::verify(&config, PolicyVersion(version)).await?;
+            lines.iter().try_for_each(say)?;
+            if holds {
+                return Ok(());
+            }
+            return Err(CliError::because(format!(
+                "the log does not give what the certificate of v{version} claims"
+            )));
         }
         Action::Diff { left, right, settings } => {
             let config = settings.load(Vec::new())?;
@@ -113,7 +154,7 @@ async fn list(config: &Config) -> Result<Vec<Value>, CliError> {
     let versions =
         store.list().await.map_err(|e| CliError::failed("cannot list the snapshot store", e))?;
     let history = history(config).await?;
-    let champion = change::champions(&history).last().copied();
+    let champion = Board::of(&history).champion();
     let of = |version| {
         let last = history.iter().rev().find(|record| record.version == version);
         let mut line = summary(version, last);

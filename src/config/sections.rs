@@ -29,6 +29,10 @@ pub struct ServerConfig {
     pub bind: SocketAddr,
     /// Largest request body, bytes; larger is answered 413.
     pub max_body_bytes: usize,
+    /// Variable that holds the token an operator has to show (`Authorization: Bearer …`) to take
+    /// weights back over HTTP; absent: whoever reaches the port may.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub operator_token_env: Option<String>,
     /// Longest query, characters; longer is answered 413.
     pub max_query_chars: usize,
     /// Most documents in one request; more is answered 413.
@@ -44,12 +48,27 @@ impl Default for ServerConfig {
         Self {
             bind: SocketAddr::from((Ipv4Addr::LOCALHOST, 8787)),
             max_body_bytes: 4 << 20,
+            operator_token_env: None,
             max_query_chars: 8_192,
             max_documents: 1_000,
             request_deadline_ms: 10_000,
             drain_deadline_ms: 15_000,
         }
     }
+}
+
+/// `[probes]`: what a reward hacker cannot please, and what a judge always said the same of.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ProbesConfig {
+    /// Canary questions with gold answers and candidates, JSONL; adversarial documents are put
+    /// among these. Without it no tripwire looks for reward hacking.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub questions: Option<PathBuf>,
+    /// Answers with the verdict that the judge is known to give, JSONL. Without it only a judge's
+    /// name tells that it changed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub judge: Option<PathBuf>,
 }
 
 /// Which index.

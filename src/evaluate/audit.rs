@@ -105,7 +105,7 @@ impl Ledger {
             }
             Stream::Rewards => self.reward(record),
             Stream::Deadletter => self.letter(record),
-            Stream::Policies => {}
+            Stream::Policies | Stream::Shadows => {}
         }
     }
 

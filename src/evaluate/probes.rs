@@ -232,6 +232,7 @@ fn decide(
         id: DecisionId(format!("canary-{}", probe.id)),
         query: query(probe),
         candidates: candidates.to_vec(),
+        policy: None,
         limits,
         exploration: Exploration::Greedy,
     };
@@ -249,6 +250,9 @@ fn episode(query: Query, candidates: &[Candidate], decision: Decision, answer: A
         decision: Some(decision),
         outcome: Outcome::Answered { answer },
         degraded: None,
+        assignment: None,
+        interleaved: None,
+        unusable_for_ope: None,
         finished_ms: 0,
         duration_ms: 0,
     }

@@ -1,8 +1,13 @@
 //! What the gateway needs of the service behind it, so that the wire is tested alone.
 
-use actors::service::{FeedbackError, Overrides, Readiness, Served, ServiceError, ServiceHandle};
-use actors::types::{Feedback, PolicyStamp, Query};
+use actors::rollout::Board;
+use actors::service::{
+    FeedbackError, OperatorError, Overrides, Readiness, RolledBack, Served, ServiceError,
+    ServiceHandle,
+};
+use actors::types::{Feedback, PolicyStamp, PolicyVersion, Query};
 use async_trait::async_trait;
+use std::time::Duration;
 
 /// The service as the gateway sees it; [`ServiceHandle`] is one.
 #[async_trait]
@@ -18,6 +23,17 @@ pub trait Door: Send + Sync {
 
     /// A real forward pass and all children up.
     async fn ready(&self) -> Readiness;
+
+    /// What became of every version.
+    async fn board(&self) -> Result<Board, OperatorError>;
+
+    /// Takes a version back, or the champion; done when nobody is served by it here any more.
+    async fn rollback(
+        &self,
+        version: Option<PolicyVersion>,
+        reason: &str,
+        wait: Duration,
+    ) -> Result<RolledBack, OperatorError>;
 
     /// Which weights serve.
     fn policy(&self) -> PolicyStamp;
@@ -39,6 +55,19 @@ impl Door for ServiceHandle {
 
     async fn ready(&self) -> Readiness {
         ServiceHandle::ready(self).await
+    }
+
+    async fn board(&self) -> Result<Board, OperatorError> {
+        ServiceHandle::board(self).await
+    }
+
+    async fn rollback(
+        &self,
+        version: Option<PolicyVersion>,
+        reason: &str,
+        wait: Duration,
+    ) -> Result<RolledBack, OperatorError> {
+        ServiceHandle::rollback(self, version, reason, wait).await
     }
 
     fn policy(&self) -> PolicyStamp {

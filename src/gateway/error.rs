@@ -2,7 +2,7 @@
 //!
 //! The body is `{"error": {message, type, param, code}}`, as OpenAI and vLLM clients expect.
 
-use actors::service::{FeedbackError, ServiceError};
+use actors::service::{FeedbackError, OperatorError, ServiceError};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
@@ -123,6 +123,17 @@ impl From<FeedbackError> for ApiError {
                 Self::new(StatusCode::UNPROCESSABLE_ENTITY, "refused", reason)
             }
             FeedbackError::Unavailable(reason) => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", reason)
+            }
+        }
+    }
+}
+
+impl From<OperatorError> for ApiError {
+    fn from(error: OperatorError) -> Self {
+        match error {
+            OperatorError::Refused(reason) => Self::new(StatusCode::CONFLICT, "refused", reason),
+            OperatorError::Unavailable(reason) => {
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", reason)
             }
         }

@@ -123,6 +123,7 @@ impl Shortlist {
             id: request.id.clone(),
             query: Query { candidates: None, ..request.query.clone() },
             candidates: places.iter().map(|place| request.candidates[*place].clone()).collect(),
+            policy: None,
             limits: request.limits,
             exploration: Exploration::Greedy,
         };

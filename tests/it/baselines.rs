@@ -110,6 +110,7 @@ fn request(n: usize, exploration: Exploration) -> DecideRequest {
         id: "decision".into(),
         query: crate::tiny::query(0, &[]),
         candidates: (0..n).map(candidate).collect(),
+        policy: None,
         limits: SelectionLimits { k_min: 1, k_max: 5, token_budget: 2_048 },
         exploration,
     }

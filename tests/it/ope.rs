@@ -89,6 +89,9 @@ impl World {
             rank,
         };
         Episode {
+            assignment: None,
+            interleaved: None,
+            unusable_for_ope: None,
             schema: Episode::SCHEMA,
             query: Query { text: format!("question {n}"), ..Query::default() },
             rewrites: Vec::new(),
@@ -102,6 +105,7 @@ impl World {
                 scores: vec![0.0, 1.0, 2.0, 3.0],
                 exploration,
                 limits: LIMITS,
+                deviates: None,
                 candidate_tokens: tokens,
                 states,
                 policy: stamp,

@@ -26,6 +26,7 @@ fn requests() -> Vec<DecideRequest> {
         id: format!("d{list}").as_str().into(),
         query: crate::tiny::query(list, &[]),
         candidates: (0..8 + 4 * (list % 2)).map(|rank| candidate(list, rank)).collect(),
+        policy: None,
         limits: SelectionLimits { k_min: 1, k_max: 10, token_budget: 2_048 },
         exploration: Exploration::Greedy,
     };

@@ -1,7 +1,8 @@
 //! A whole service on a tiny random model and a few passages, in a folder of its own.
 
+use actors::rollout;
 use actors::service::ServiceHandle;
-use actors::types::{Document, Exploration, Query};
+use actors::types::{Document, Exploration, PolicyRecord, Query};
 use regrade::config::Config;
 use regrade::policy::fixture::write_tiny_model;
 use regrade::wiring;
@@ -50,7 +51,21 @@ impl Tiny {
         config.service.exploration = Exploration::Sample { temperature: 1.0, epsilon: 0.1 };
         config.service.learner.min_new_rewards = 0;
         config.service.learner.interval_ms = 0;
+        config.service.promotion.path = rollout::Path::HeldOut;
+        config.certificates.key_file = self.at("certificates.key");
         config
+    }
+
+    /// The record with a certificate that every process in this folder takes.
+    pub(crate) fn certified(&self, mut record: PolicyRecord) -> PolicyRecord {
+        let config = self.config();
+        let seal = wiring::seal(&config).unwrap();
+        let issuer =
+            rollout::Issuer { seal, config: config.service.rules(), node: "test".to_owned() };
+        let grant = (record.state, record.share);
+        let certificate = issuer.certificate(&record, grant, record.replaces, 0).unwrap();
+        record.certificate = Some(Box::new(certificate));
+        record
     }
 
     /// The same as `--set` flags of a command.
@@ -61,6 +76,8 @@ impl Tiny {
             format!("snapshots.url={}", self.text("policies")),
             format!("generator.model={}", self.text("model")),
             format!("policy.model={}", self.text("model")),
+            format!("certificates.key_file={}", self.text("certificates.key")),
+            "service.promotion.path=held_out".to_owned(),
         ];
         settings.into_iter().flat_map(|setting| ["--set".to_owned(), setting]).collect()
     }

@@ -7,7 +7,7 @@ use super::supervisor::Child;
 use super::{Overrides, ServiceError};
 use crate::rollout::Issuer;
 use crate::slot::{Request, SlotError};
-use crate::types::{PolicySnapshot, PolicyStamp, Query, Served};
+use crate::types::{PolicyStamp, Query, Served};
 use crate::{
     generator, intake, judge, learner, policy_follower, promoter, recent_decisions, replay_buffer,
     reranker, retriever, shadow,
@@ -166,12 +166,9 @@ fn learning(core: &Arc<Core>) -> [Child; 3] {
 
 /// Issues certificates under the rules in force.
 fn issuer(core: &Arc<Core>) -> Issuer {
-    let rules = (&core.config.promotion, &core.config.drift);
-    // Plain data without maps of odd keys always has a JSON form.
-    let rules = serde_json::to_vec(&rules).unwrap_or_default();
     Issuer {
         seal: Arc::clone(&core.ports.seal),
-        config: PolicySnapshot::digest_of(&rules),
+        config: core.config.rules(),
         node: core.config.node.clone(),
     }
 }

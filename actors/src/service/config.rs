@@ -3,7 +3,7 @@
 //! Knows no file and no environment variable: whoever loads it decides where values come from.
 
 use crate::compute::ComputeMode;
-use crate::types::{Exploration, SelectionLimits};
+use crate::types::{Digest, Exploration, PolicySnapshot, SelectionLimits};
 use crate::{
     drift, episode, generator, intake, judge, learner, policy_follower, recent_decisions,
     replay_buffer, reranker, retriever, rollout,
@@ -148,6 +148,13 @@ impl Default for ServiceConfig {
 }
 
 impl ServiceConfig {
+    /// SHA-256 of the rules of promotion: what a certificate says it was issued under.
+    pub fn rules(&self) -> Digest {
+        // Plain data always has a JSON form.
+        let rules = serde_json::to_vec(&(&self.promotion, &self.drift)).unwrap_or_default();
+        PolicySnapshot::digest_of(&rules)
+    }
+
     /// Checks every value; the error names the first field that is wrong and what it may be.
     pub fn validate(&self) -> Result<(), String> {
         if self.node.is_empty() {

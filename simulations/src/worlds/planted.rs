@@ -17,6 +17,7 @@ use actors::clock::Clock;
 use actors::compute::ComputeMode;
 use actors::fakes::World;
 use actors::ports::{Environment, EnvironmentError, Policy as _, SnapshotStore as _, Trial};
+use actors::rollout::Path;
 use actors::service::{Overrides, Ports, Service, ServiceConfig, ServiceHandle, UpdateOutcome};
 use actors::types::{
     CandidateStates, Document, Exploration, Feedback, PolicySnapshot, Query, Reward, RewardPart,
@@ -254,6 +255,8 @@ fn config(seed: u64) -> ServiceConfig {
     // Updates come when this world asks for them.
     config.learner.min_new_rewards = 0;
     config.learner.interval_ms = 0;
+    // It is about what is learned, not about how that earns its place.
+    config.promotion.path = Path::HeldOut;
     config
 }
 

@@ -174,6 +174,7 @@ fn decide(policy: &mut ListwisePolicy) -> Result<Decision, PolicyError> {
         rank: rank as u32,
     };
     let request = DecideRequest {
+        policy: None,
         id: "decision".into(),
         query: Query { text: "which?".to_owned(), ..Query::default() },
         candidates: documents(25).into_iter().enumerate().map(candidate).collect(),

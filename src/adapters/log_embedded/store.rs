@@ -39,6 +39,7 @@ pub(super) fn code_of(stream: Stream) -> u8 {
         Stream::Rewards => 4,
         Stream::Policies => 5,
         Stream::Deadletter => 6,
+        Stream::Shadows => 7,
     }
 }
 

@@ -165,6 +165,7 @@ impl<'a> Learners<'a> {
                     id: DecisionId(format!("{}-{}", item.query.id, self.version)),
                     query: item.query.clone(),
                     candidates: item.candidates.clone(),
+                    policy: None,
                     limits: self.limits,
                     exploration: Exploration::Greedy,
                 })
@@ -290,6 +291,9 @@ fn episode(item: &Item, decision: Decision) -> Episode {
         decision: Some(decision),
         outcome: Outcome::Answered { answer: Answer::default() },
         degraded: None,
+        assignment: None,
+        interleaved: None,
+        unusable_for_ope: None,
         finished_ms: 0,
         duration_ms: 0,
     }

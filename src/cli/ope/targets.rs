@@ -270,6 +270,7 @@ mod tests {
             scores: scores.to_vec(),
             exploration: Exploration::Greedy,
             limits: SelectionLimits { k_min, k_max, token_budget },
+            deviates: None,
             candidate_tokens: tokens.to_vec(),
             states: CandidateStates::default(),
             policy: PolicyStamp::default(),

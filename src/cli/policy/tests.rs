@@ -43,7 +43,7 @@ impl Place {
     }
 
     async fn champion(&self) -> Option<PolicyVersion> {
-        change::champions(&history(&self.config).await.unwrap()).last().copied()
+        Board::of(&history(&self.config).await.unwrap()).champion()
     }
 }
 
@@ -52,19 +52,20 @@ async fn a_promotion_is_on_record_and_a_rollback_returns_along_the_line() {
     let place = Place::new();
     for version in 1..=3 {
         place.put(version).await;
-        let line = change::promote(&place.config, PolicyVersion(version)).await.unwrap();
+        let line =
+            change::promote(&place.config, PolicyVersion(version), Some("a test")).await.unwrap();
         assert_eq!((&line["champion"], &line["changed"]), (&json!(version), &json!(true)));
     }
-    let again = change::promote(&place.config, PolicyVersion(3)).await.unwrap();
+    let again = change::promote(&place.config, PolicyVersion(3), Some("a test")).await.unwrap();
     assert_eq!(again["changed"], false);
     for expected in [2, 1, 0] {
-        let line = change::rollback(&place.config).await.unwrap();
+        let line = change::rollback(&place.config, None).await.unwrap();
         assert_eq!(line["champion"], expected, "never back to what was rolled back");
         assert_eq!(place.champion().await, Some(PolicyVersion(expected)));
     }
     let first = store(&place.config).unwrap().get(PolicyVersion(0)).await.unwrap();
     assert_eq!(first, wiring::first_policy(&place.config).unwrap(), "the untrained policy");
-    let error = change::rollback(&place.config).await.unwrap_err().to_string();
+    let error = change::rollback(&place.config, None).await.unwrap_err().to_string();
     assert!(error.contains("nothing before it"), "{error}");
     let lines = list(&place.config).await.unwrap();
     let states: Vec<&Value> = lines.iter().map(|line| &line["state"]).collect();
@@ -79,13 +80,19 @@ async fn a_promotion_is_on_record_and_a_rollback_returns_along_the_line() {
 #[tokio::test]
 async fn what_cannot_serve_is_not_promoted() {
     let place = Place::new();
-    let error = change::promote(&place.config, PolicyVersion(9)).await.unwrap_err().to_string();
+    let error = change::promote(&place.config, PolicyVersion(9), Some("a test"))
+        .await
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("v9") && error.contains("policy list"), "{error}");
     let garbage = PolicySnapshot::new(PolicyVersion(4), None, "test", b"no weights".to_vec());
     store(&place.config).unwrap().put(&garbage).await.unwrap();
-    let error = change::promote(&place.config, PolicyVersion(4)).await.unwrap_err().to_string();
+    let error = change::promote(&place.config, PolicyVersion(4), Some("a test"))
+        .await
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("v4 cannot serve"), "{error}");
-    let error = change::rollback(&place.config).await.unwrap_err().to_string();
+    let error = change::rollback(&place.config, None).await.unwrap_err().to_string();
     assert!(error.contains("no version was ever made champion"), "{error}");
     assert_eq!(place.champion().await, None);
 }
@@ -94,11 +101,14 @@ async fn what_cannot_serve_is_not_promoted() {
 async fn a_log_in_use_is_left_alone_and_the_error_says_what_to_do() {
     let place = Place::new();
     place.put(1).await;
-    change::promote(&place.config, PolicyVersion(1)).await.unwrap();
+    change::promote(&place.config, PolicyVersion(1), Some("a test")).await.unwrap();
     let service = wiring::log(&place.config).await.unwrap();
-    let error = change::promote(&place.config, PolicyVersion(1)).await.unwrap_err().to_string();
+    let error = change::promote(&place.config, PolicyVersion(1), Some("a test"))
+        .await
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("stop it") && error.contains("--role serve,judge"), "{error}");
-    assert!(change::rollback(&place.config).await.is_err());
+    assert!(change::rollback(&place.config, None).await.is_err());
     let lines = list(&place.config).await.unwrap();
     assert_eq!((lines.len(), &lines[0]["state"]), (1, &Value::Null), "listed without its state");
     drop(service);

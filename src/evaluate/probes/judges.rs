@@ -126,6 +126,7 @@ fn episode(probe: &JudgeProbe, time: u64) -> Episode {
         scores: Vec::new(),
         exploration: Exploration::Greedy,
         limits: SelectionLimits { k_min: 0, k_max: u32::MAX, token_budget: u32::MAX },
+        deviates: None,
         candidate_tokens: Vec::new(),
         states: CandidateStates::default(),
         policy: PolicyStamp::default(),
@@ -145,6 +146,9 @@ fn episode(probe: &JudgeProbe, time: u64) -> Episode {
             answer: Answer { text: probe.answer.clone(), citations, ..Answer::default() },
         },
         degraded: None,
+        assignment: None,
+        interleaved: None,
+        unusable_for_ope: None,
         finished_ms: 0,
         duration_ms: 0,
     }

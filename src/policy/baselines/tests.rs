@@ -29,6 +29,7 @@ fn request(id: &str, n: usize, limits: SelectionLimits) -> DecideRequest {
         rank: rank as u32,
     };
     DecideRequest {
+        policy: None,
         id: "decision".into(),
         query: Query { id: id.into(), text: "who is in room 4".to_owned(), ..Query::default() },
         candidates: (0..n).map(candidate).collect(),

@@ -30,6 +30,7 @@ fn request(id: &str, texts: &[&str], exploration: Exploration) -> DecideRequest 
         rank: rank as u32,
     };
     DecideRequest {
+        policy: None,
         id: DecisionId::from(id),
         query: Query { text: "where is it".into(), ..Default::default() },
         candidates: texts.iter().enumerate().map(candidate).collect(),

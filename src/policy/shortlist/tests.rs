@@ -64,6 +64,7 @@ fn request(texts: &[&str], k_max: u32) -> DecideRequest {
         rank: place as u32,
     };
     DecideRequest {
+        policy: None,
         id: "decision".into(),
         query: Query { text: "q".to_owned(), ..Query::default() },
         candidates: texts.iter().enumerate().map(candidate).collect(),

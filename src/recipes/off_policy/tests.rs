@@ -57,11 +57,15 @@ fn log(behaviour: &Head, count: usize) -> Vec<Sample> {
                 scores: vec![0.0; N],
                 exploration: SERVED,
                 limits: LIMITS,
+                deviates: None,
                 candidate_tokens: vec![10; N],
                 states,
                 policy: PolicyStamp::default(),
             };
             let episode = Episode {
+                assignment: None,
+                interleaved: None,
+                unusable_for_ope: None,
                 schema: Episode::SCHEMA,
                 query: Query { text: format!("q{n}"), ..Query::default() },
                 rewrites: Vec::new(),

@@ -1,13 +1,17 @@
 //! A service that does as it is told.
 
-use actors::service::{FeedbackError, Overrides, Ranked, Readiness, Served, ServiceError};
+use actors::rollout::Board;
+use actors::service::{
+    FeedbackError, OperatorError, Overrides, Ranked, Readiness, RolledBack, Served, ServiceError,
+};
 use actors::types::{
-    Answer, DecisionId, Digest, Document, Feedback, Gate, PolicyStamp, PolicyVersion, Query,
-    Timings, Usage,
+    Answer, DecisionId, Digest, Document, Feedback, Gate, PolicyRecord, PolicySnapshot,
+    PolicyStamp, PolicyState, PolicyVersion, Query, Timings, Usage,
 };
 use async_trait::async_trait;
 use regrade::gateway::Door;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::Semaphore;
 
 /// Chooses the last candidates first, at most `k_max` of them.
@@ -50,6 +54,7 @@ impl ScriptedDoor {
             .map(|(index, document)| Ranked { document, index: index as u32, score: index as f32 })
             .collect();
         Ok(Served {
+            deviates: None,
             query_id: query.id,
             decision_id: DecisionId("d-1".to_owned()),
             answer: None,
@@ -97,6 +102,31 @@ impl Door for ScriptedDoor {
     async fn ready(&self) -> Readiness {
         let reasons = if self.is_ready { vec![] } else { vec!["reranker is down".to_owned()] };
         Readiness { ready: self.is_ready, reasons }
+    }
+
+    async fn board(&self) -> Result<Board, OperatorError> {
+        let snapshot = PolicySnapshot::new(PolicyVersion(3), None, "test", vec![]);
+        Ok(Board::of(&[PolicyRecord::of(&snapshot, PolicyState::Champion, "better", 1)]))
+    }
+
+    async fn rollback(
+        &self,
+        version: Option<PolicyVersion>,
+        reason: &str,
+        _wait: Duration,
+    ) -> Result<RolledBack, OperatorError> {
+        if reason == "unlucky" {
+            return Err(OperatorError::Unavailable("the log is away".to_owned()));
+        }
+        match version.unwrap_or(PolicyVersion(3)) {
+            version @ PolicyVersion(3) => Ok(RolledBack {
+                version,
+                from: PolicyState::Champion,
+                champion: PolicyVersion(2),
+                took_ms: 1.5,
+            }),
+            version => Err(OperatorError::Refused(format!("{version} is not under way"))),
+        }
     }
 
     fn policy(&self) -> PolicyStamp {

@@ -17,6 +17,7 @@ async fn serve(log: &KafkaLog, world: &World) -> ServiceHandle {
         Document { id: "p".into(), text: "paris is in france".to_owned(), ..Document::default() };
     world.index.upsert(&[passage]).await.unwrap();
     let mut config = ServiceConfig::default();
+    config.promotion.path = actors::rollout::Path::HeldOut;
     config.intake.enabled = true;
     config.intake.concurrency = 8;
     config.learner.min_new_rewards = 0;

@@ -4,7 +4,7 @@ use super::{audit, config, namespace, open, until};
 use crate::services::kafka;
 use crate::tiny::{Tiny, passages};
 use actors::ports::{EventLog, NewRecord, Stream};
-use actors::types::{PolicyRecord, PolicySnapshot, PolicyState, PolicyVersion, SCHEMA_VERSION};
+use actors::types::{PolicyRecord, PolicySnapshot, PolicyState, PolicyVersion};
 use candle_core::Device;
 use regrade::adapters::log_kafka::KafkaLog;
 use regrade::policy::serving::first_snapshot;
@@ -81,6 +81,8 @@ impl Cluster {
             ("snapshots.url", self.tiny.text("policies")),
             ("generator.model", self.tiny.text("model")),
             ("policy.model", self.tiny.text("model")),
+            ("certificates.key_file", self.tiny.text("certificates.key")),
+            ("service.promotion.path", "held_out".to_owned()),
             ("service.intake.enabled", "true".to_owned()),
             ("service.intake.concurrency", "4".to_owned()),
             ("service.node", name.to_owned()),
@@ -245,19 +247,12 @@ async fn a_full_disk_stops_a_process_softly_and_room_lets_it_go_on() {
     assert_eq!((audit.breaches().len(), audit.repeats.answers), (0, 0), "nothing written twice");
 }
 
-fn champion(snapshot: &PolicySnapshot, uri: &str, replaces: Option<u64>) -> NewRecord {
-    let record = PolicyRecord {
-        schema: SCHEMA_VERSION,
-        version: snapshot.version,
-        parent: snapshot.parent,
-        recipe: snapshot.recipe.clone(),
-        digest: snapshot.digest.clone(),
+fn champion(tiny: &Tiny, snapshot: &PolicySnapshot, uri: &str, replaces: Option<u64>) -> NewRecord {
+    let record = tiny.certified(PolicyRecord {
         uri: uri.to_owned(),
-        state: PolicyState::Champion,
         replaces: replaces.map(PolicyVersion),
-        reason: String::new(),
-        time_ms: 0,
-    };
+        ..PolicyRecord::of(snapshot, PolicyState::Champion, "", 0)
+    });
     let payload = serde_json::to_vec(&record).unwrap();
     NewRecord { key: snapshot.version.to_string(), payload, ..NewRecord::default() }
 }
@@ -289,7 +284,9 @@ async fn every_serving_process_follows_the_champion_and_a_standby_leads_when_the
         let uri = snapshots.put(&snapshot).await.unwrap();
         let replaces = (version > 1).then_some(version - 1);
         let published = Instant::now();
-        log.append(Stream::Policies, vec![champion(&snapshot, &uri, replaces)]).await.unwrap();
+        log.append(Stream::Policies, vec![champion(&cluster.tiny, &snapshot, &uri, replaces)])
+            .await
+            .unwrap();
         until("swapped", async || both_serve(version).await).await;
         println!(
             "both serve {version} {:.0} ms after it was published",
@@ -304,7 +301,9 @@ async fn every_serving_process_follows_the_champion_and_a_standby_leads_when_the
         [(&outrun, &outrun, Some(1)), (&other, &weights(4, 2), Some(2)), (&good, &good, None)]
     {
         let uri = snapshots.put(stored).await.unwrap();
-        log.append(Stream::Policies, vec![champion(snapshot, &uri, replaces)]).await.unwrap();
+        log.append(Stream::Policies, vec![champion(&cluster.tiny, snapshot, &uri, replaces)])
+            .await
+            .unwrap();
     }
     until("swapped", async || both_serve(5).await).await;
 

@@ -36,6 +36,7 @@ impl Bench {
         let world = World::default();
         let ports = Ports { index: Arc::new(index), ..world.ports(Clock::System) };
         let mut config = ServiceConfig::default();
+        config.promotion.path = actors::rollout::Path::HeldOut;
         config.episode.on_retrieval_failure = on_retrieval_failure;
         let service = Service::start(ports, config).await.unwrap();
         until("ready", async || service.ready().await.ready).await;

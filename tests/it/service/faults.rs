@@ -29,6 +29,7 @@ fn question() -> String {
 async fn a_full_door_answers_429_while_the_others_are_still_being_answered() {
     let world = World::default();
     let mut config = ServiceConfig::default();
+    config.promotion.path = actors::rollout::Path::HeldOut;
     config.admission.in_flight_max = 1;
     config.admission.queue_max = 0;
     let (service, server) = start(world.ports(Clock::System), config).await;
@@ -97,6 +98,7 @@ impl EventLog for Disk {
 async fn a_full_disk_is_a_503_that_says_so_and_ends_with_the_shortage() {
     let (world, disk) = (World::default(), Disk::default());
     let mut config = ServiceConfig::default();
+    config.promotion.path = actors::rollout::Path::HeldOut;
     config.episode.log_deadline_ms = 300;
     let ports = Ports { log: Arc::new(disk.clone()), ..world.ports(Clock::System) };
     let (service, server) = start(ports, config).await;

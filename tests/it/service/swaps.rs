@@ -3,7 +3,7 @@
 use crate::tiny::{PATIENCE, Tiny, passages, query, until};
 use actors::ports::{NewRecord, Stream};
 use actors::service::{Overrides, Service};
-use actors::types::{PolicyRecord, PolicySnapshot, PolicyState, PolicyVersion, SCHEMA_VERSION};
+use actors::types::{PolicyRecord, PolicySnapshot, PolicyState, PolicyVersion};
 use candle_core::Device;
 use regrade::policy::serving::first_snapshot;
 use regrade::wiring;
@@ -55,18 +55,10 @@ async fn fifty_swaps_under_load_fail_no_request_and_each_answer_names_one_versio
     for version in 1..=SWAPS {
         let snapshot = weights(width, version);
         digests.insert(version, snapshot.digest.clone());
-        let record = PolicyRecord {
-            schema: SCHEMA_VERSION,
-            version: snapshot.version,
-            parent: snapshot.parent,
-            recipe: snapshot.recipe.clone(),
-            digest: snapshot.digest.clone(),
+        let record = tiny.certified(PolicyRecord {
             uri: ports.snapshots.put(&snapshot).await.unwrap(),
-            state: PolicyState::Champion,
-            replaces: None,
-            reason: String::new(),
-            time_ms: 0,
-        };
+            ..PolicyRecord::of(&snapshot, PolicyState::Champion, "", 0)
+        });
         let payload = serde_json::to_vec(&record).unwrap();
         let record = NewRecord { key: version.to_string(), payload, ..NewRecord::default() };
         ports.log.append(Stream::Policies, vec![record]).await.unwrap();

@@ -21,6 +21,7 @@ pub(crate) fn decision(id: &str, order: &[u32], steps: &[f64]) -> Decision {
         scores: vec![0.0; 3],
         exploration: Exploration::Sample { temperature: 1.0, epsilon: 0.0 },
         limits: SelectionLimits { k_min: 0, k_max: 3, token_budget: 100 },
+        deviates: None,
         candidate_tokens: vec![1; 3],
         states: CandidateStates::new(SCALARS.len(), vec![0.0; 3 * SCALARS.len()]).unwrap(),
         policy: PolicyStamp::default(),
@@ -36,6 +37,9 @@ pub(crate) fn sample(query: &str, decision: Decision, reward: f64) -> Sample {
     };
     Sample {
         episode: Episode {
+            assignment: None,
+            interleaved: None,
+            unusable_for_ope: None,
             schema: Episode::SCHEMA,
             query: Query { text: query.to_owned(), ..Query::default() },
             rewrites: Vec::new(),

@@ -52,6 +52,7 @@ fn requests(count: usize, seed: u64, exploration: Exploration) -> Vec<DecideRequ
                 Candidate { document, score: 0.0, rank: j as u32 }
             };
             DecideRequest {
+                policy: None,
                 id: DecisionId(format!("{index}")),
                 query: Query { text: format!("what is {}", index % 10), ..Default::default() },
                 candidates: (0..CANDIDATES).map(candidate).collect(),
