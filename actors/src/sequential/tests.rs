@@ -237,7 +237,9 @@ fn the_rule_finds_harm_before_a_win_and_neither_below_its_minimum() {
     assert_eq!(worse.finding, Finding::Harm);
     let patient = Rule { harm_margin: 0.03, ..rule };
     assert_eq!(patient.look(&arm(20_000, 0.485, 0.1), &control).finding, Finding::Win);
-    assert_eq!(rule.look(&arm(99, 0.9, 0.01), &control).finding, Finding::Undecided);
+    let early = rule.look(&arm(99, 0.9, 0.01), &control);
+    assert_eq!((early.finding, early.evidence_win), (Finding::Undecided, 0.0));
+    assert!(early.difference.is_some());
     assert_eq!(rule.look(&Moments::of([1.0]), &control).difference, None);
     assert_eq!(rule.look(&arm(200, f64::NAN, 0.1), &control).finding, Finding::Undecided);
 }
