@@ -5,8 +5,7 @@
 //! the figures look good costs nothing. Reading order: [`Moments`], [`confidence`], [`rule`].
 //!
 //! An observation is that of one independent unit. Where a unit (a user, a session) sends several
-//! queries, push the mean of its rewards once: counting its queries one by one makes every variance
-//! here too small.
+//! queries, count them by [`units`]: pushed one by one they make every variance here too small.
 
 use serde::{Deserialize, Serialize};
 
@@ -18,6 +17,7 @@ pub mod quantile;
 pub mod ratio;
 pub mod rule;
 mod special;
+pub mod units;
 
 /// Count, mean and sum of squared deviations of one arm, one observation at a time (Welford 1962).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]

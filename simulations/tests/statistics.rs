@@ -121,4 +121,7 @@ fn a_table_lines_its_columns_up() {
     let expected = "Title\n  name                share\n  first  0.00% [0.00, 3.62]\n\
                     \x20 b                       -\n  Note.\n";
     assert_eq!(shown, expected);
+    let json = serde_json::to_value(&table).unwrap();
+    assert_eq!(json["rows"][0][1]["share"]["share"], 0.0);
+    assert_eq!(json["rows"][1][1], "missing");
 }

@@ -66,10 +66,10 @@ pub struct Look {
     /// below two observations of an arm, or while neither arm shows any variance.
     pub difference: Option<Interval>,
     /// Evidence for a win, an e-value: at least `1/alpha_win` when the lower bound is above
-    /// `-margin`. For several candidates at once see [`super::discovery`].
+    /// `-margin`, 0 below the minimum. For several candidates at once see [`super::discovery`].
     pub evidence_win: f64,
     /// Evidence for a harm, an e-value: at least `1/alpha_harm` when the upper bound is below
-    /// `-harm_margin`.
+    /// `-harm_margin`, 0 below the minimum.
     pub evidence_harm: f64,
 }
 
@@ -101,21 +101,25 @@ impl Rule {
     pub fn look(&self, treatment: &Moments, control: &Moments) -> Look {
         let estimate = treatment.mean - control.mean;
         let bounds = Estimate::difference(treatment, control).and_then(|seen| self.bounds(&seen));
-        let Some((difference, evidence_win, evidence_harm)) = bounds else {
-            let finding = Finding::Undecided;
-            let (evidence_win, evidence_harm) = (0.0, 0.0);
-            return Look { finding, estimate, difference: None, evidence_win, evidence_harm };
+        let undecided = Look {
+            finding: Finding::Undecided,
+            estimate,
+            difference: bounds.map(|(difference, ..)| difference),
+            evidence_win: 0.0,
+            evidence_harm: 0.0,
         };
-        let finding = if treatment.count.min(control.count) < self.minimum {
-            Finding::Undecided
-        } else if difference.high < -self.harm_margin {
+        let Some((difference, evidence_win, evidence_harm)) = bounds else { return undecided };
+        if treatment.count.min(control.count) < self.minimum {
+            return undecided;
+        }
+        let finding = if difference.high < -self.harm_margin {
             Finding::Harm
         } else if difference.low > -self.margin {
             Finding::Win
         } else {
             Finding::Undecided
         };
-        Look { finding, estimate, difference: Some(difference), evidence_win, evidence_harm }
+        Look { finding, evidence_win, evidence_harm, ..undecided }
     }
 
     fn bounds(&self, seen: &Estimate) -> Option<(Interval, f64, f64)> {

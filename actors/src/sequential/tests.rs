@@ -12,6 +12,7 @@ use super::quantile::{self, Exceedance};
 use super::ratio;
 use super::rule::{Finding, Rule};
 use super::special::ln_gamma;
+use super::units::Units;
 use super::{Interval, Moments};
 use proptest::prelude::*;
 use rand::rngs::SmallRng;
@@ -47,6 +48,24 @@ fn variance_is_no_less_than_the_noise_that_the_judge_is_known_to_have() {
     moments.push(1.0, 0.0);
     // The sample's own 1/12 is above the floor of 0.01.
     near(moments.variance(), 1.0 / 12.0, 1e-15);
+}
+
+#[test]
+fn units_that_send_several_observations_count_once_each() {
+    let mut units = Units::new(3);
+    // Sums 3, 1, 2 of 2, 1, 1 observations; mean 6/4. Residuals 3 - 3, 1 - 1.5, 2 - 1.5: squares sum
+    // to 0.5; 4/3 observations a unit, so m2 is 0.5 / (16/9).
+    for (unit, value) in [(7, 1.0), (8, 1.0), (9, 2.0), (7, 2.0)] {
+        assert!(units.push(unit, value, 0.01));
+    }
+    assert!(!units.push(10, 5.0, 0.0));
+    let moments = units.moments();
+    assert_eq!((moments.count, units.observations()), (3, 4));
+    near(moments.mean, 1.5, 1e-15);
+    near(moments.m2, 0.28125, 1e-14);
+    // The mean of four observations carries 0.01/4, that of three units 0.0075/3.
+    near(moments.noise, 0.0075, 1e-15);
+    assert_eq!(Units::new(1).moments(), Moments::default());
 }
 
 #[test]
@@ -218,7 +237,9 @@ fn the_rule_finds_harm_before_a_win_and_neither_below_its_minimum() {
     assert_eq!(worse.finding, Finding::Harm);
     let patient = Rule { harm_margin: 0.03, ..rule };
     assert_eq!(patient.look(&arm(20_000, 0.485, 0.1), &control).finding, Finding::Win);
-    assert_eq!(rule.look(&arm(99, 0.9, 0.01), &control).finding, Finding::Undecided);
+    let early = rule.look(&arm(99, 0.9, 0.01), &control);
+    assert_eq!((early.finding, early.evidence_win), (Finding::Undecided, 0.0));
+    assert!(early.difference.is_some());
     assert_eq!(rule.look(&Moments::of([1.0]), &control).difference, None);
     assert_eq!(rule.look(&arm(200, f64::NAN, 0.1), &control).finding, Finding::Undecided);
 }
@@ -284,6 +305,20 @@ proptest! {
         for (one, other) in sums(&merged).into_iter().zip(sums(&all)) {
             prop_assert!((one - other).abs() <= 1e-12 * one.abs().max(1.0), "{one} {other}");
         }
+    }
+
+    #[test]
+    fn units_of_one_observation_are_observations(
+        values in prop::collection::vec(99.0..101.0f64, 2..60),
+    ) {
+        let mut units = Units::new(100);
+        for (unit, value) in (0u64..).zip(&values) {
+            prop_assert!(units.push(unit, *value, 0.1));
+        }
+        let (all, own) = (Moments::of(values), units.moments());
+        prop_assert!((all.mean - own.mean).abs() < 1e-10);
+        prop_assert!((all.m2 - own.m2).abs() < 1e-9);
+        prop_assert!((own.noise - 0.1).abs() < 1e-12);
     }
 
     #[test]

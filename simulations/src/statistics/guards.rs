@@ -15,7 +15,7 @@ use rand::rngs::SmallRng;
 use statrs::distribution::{ContinuousCDF as _, Normal};
 
 /// Observations of both arms together after which a guard is given up.
-const HORIZON: u64 = 200_000;
+const HORIZON: u64 = 100_000;
 /// Error of every guard.
 const ALPHA: f64 = 0.05;
 /// Pairs at which the bound of the tail is tightest.
@@ -105,7 +105,7 @@ pub fn tables(options: &Options) -> anyhow::Result<Vec<Table>> {
 }
 
 fn alarms(options: &Options) -> anyhow::Result<Table> {
-    let runs = (options.experiments / 10).max(1);
+    let runs = (options.experiments / 5).max(1);
     let title = format!(
         "Guards: share of {runs} experiments with an alarm within {HORIZON} observations of both \
          arms, and how many until it"
@@ -142,7 +142,7 @@ fn alarms(options: &Options) -> anyhow::Result<Table> {
 }
 
 fn discoveries(options: &Options) -> Table {
-    let runs = (options.experiments / 10).max(1);
+    let runs = (options.experiments / 5).max(1);
     let title = format!(
         "{CANDIDATES} candidates that share a control, stopped at the first look that finds any: \
          {runs} experiments"
