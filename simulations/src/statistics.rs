@@ -4,6 +4,7 @@
 //! bounds are those of [`actors::sequential`] and [`actors::interleaving`], none is written again.
 
 pub mod binomial;
+pub mod coverage;
 pub mod documents;
 pub mod effects;
 pub mod interleaved;
@@ -52,8 +53,12 @@ impl Options {
 pub type Part = fn(&Options) -> anyhow::Result<Vec<Table>>;
 
 /// The tables that `simulations promotion` prints, by the name that `--only` takes.
-pub const PARTS: [(&str, Part); 3] =
-    [("aa", nulls::tables), ("effects", effects::tables), ("interleaving", interleaved::tables)];
+pub const PARTS: [(&str, Part); 4] = [
+    ("aa", nulls::tables),
+    ("effects", effects::tables),
+    ("interleaving", interleaved::tables),
+    ("coverage", coverage::tables),
+];
 
 /// The tables of the parts named, all if none is.
 ///
