@@ -5,6 +5,7 @@
 //! bounds are those of [`actors::sequential`] and [`actors::interleaving`], none is written again.
 
 pub mod binomial;
+pub mod coverage;
 pub mod documents;
 pub mod effects;
 pub mod guards;
@@ -54,11 +55,12 @@ impl Options {
 pub type Part = fn(&Options) -> anyhow::Result<Vec<Table>>;
 
 /// The tables that `simulations promotion` prints, by the name that `--only` takes.
-pub const PARTS: [(&str, Part); 4] = [
+pub const PARTS: [(&str, Part); 5] = [
     ("aa", nulls::tables),
     ("effects", effects::tables),
     ("guards", guards::tables),
     ("interleaving", interleaved::tables),
+    ("coverage", coverage::tables),
 ];
 
 /// The tables of the parts named, all if none is.

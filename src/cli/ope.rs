@@ -1,8 +1,8 @@
 //! `regrade ope`: what other policies would have earned on logged traffic, without serving them.
 //!
-//! Owns its flags, where the log is read from and what is said of each target. How a target is named
-//! is in `ope/targets.rs`; what is estimated is `evaluate::off_policy`'s. A target that the log says
-//! too little of is refused with the reason, which is an answer and no failure.
+//! Owns its flags, where the log is read from and what is said of each target. How a target is
+//! named is in `ope/targets.rs`; what is estimated is `evaluate::off_policy`'s. A target that the
+//! log says too little of is refused with the reason, which is an answer and no failure.
 
 mod report;
 mod targets;
@@ -10,7 +10,7 @@ mod window;
 
 use super::settings::{ConfigArgs, FlagSetting};
 use super::{CliError, say, write_report};
-use crate::config::{Config, LogKind};
+use crate::config::{Config, LogKind, Trainable};
 use crate::evaluate::off_policy::traffic::{Judged, Traffic, Window};
 use crate::evaluate::off_policy::{self, Logged, OffPolicyConfig, Refusal, Unusable};
 use crate::wiring::{OperatorLog, WiringError};
@@ -28,9 +28,9 @@ pub struct Args {
     #[arg(long, value_name = "DIR|CONFIG")]
     log: Option<PathBuf>,
     /// A policy to score; may be repeated. A policy folder (`DIR`, `NAME=DIR`), a version in the
-    /// store (`v7`), `k=3` (the first 3 as retrieved), `threshold=0.5` (documents whose logged score
-    /// is at least that, best first), `greedy` (the policies that served, without chance), `uniform`
-    /// (blind chance), `rewrite=on`, `rewrite=off`.
+    /// store (`v7`), `k=3` (the first 3 as retrieved), `threshold=0.5` (documents whose logged
+    /// score is at least that, best first), `greedy` (the policies that served, without chance),
+    /// `uniform` (blind chance), `rewrite=on`, `rewrite=off`.
     #[arg(long, required = true, value_name = "POLICY")]
     policy: Vec<String>,
     /// Softmax temperature that weights would be served with; without it as each decision was.
@@ -43,7 +43,8 @@ pub struct Args {
     #[arg(long, conflicts_with_all = ["temperature", "epsilon"])]
     without_exploration: bool,
     /// Read the texts anew by the encoder of the configuration instead of taking the logged
-    /// features; policies with an encoder of their own always do.
+    /// features: always so for weights with an encoder of their own, and for all where
+    /// `policy.trainable` is `full`.
     #[arg(long)]
     read_anew: bool,
     /// Only episodes that ended at or after this: `7d`, `12h`, `30m` ago, a date (`2026-01-31`), a
@@ -140,7 +141,9 @@ pub async fn run(args: Args) -> Result<(), CliError> {
     let window = window(&args)?;
     let config = settings(&args)?;
     let judged = read(&config, window).await?;
-    let targets = Target::all(&args.policy, &config, (args.read_anew, &judged.samples)).await?;
+    // Where trunks are trained, logged features are those of whichever trunk served.
+    let read_anew = args.read_anew || config.policy.trainable == Trainable::Full;
+    let targets = Target::all(&args.policy, &config, (read_anew, &judged.samples)).await?;
     let traffic = report::TrafficReport::new(&judged, window);
     let mut policies = Vec::with_capacity(targets.len());
     for target in &targets {

@@ -1,9 +1,10 @@
 //! What a policy would have earned on traffic that another one served, from logged propensities.
 //!
-//! A log says what one policy chose, with which probability, and what that was worth. Weighting each
-//! reward by how much likelier another policy is to choose the same gives that other policy's mean
-//! reward, without serving anybody by it. Owns the estimators, their diagnostics, their intervals and
-//! the refusal: where the log says too little of a policy there is a reason and no interval.
+//! A log says what one policy chose, with which probability, and what that was worth. Weighting
+//! each reward by how much likelier another policy is to choose the same gives that other policy's
+//! mean reward, without serving anybody by it. Owns the estimators, their diagnostics, their
+//! intervals and the refusal: where the log says too little of a policy there is a reason and no
+//! interval.
 //!
 //! [`Row`] is one logged decision; [`rows()`] makes rows of samples, [`evaluate()`] estimates one
 //! policy, [`compare()`] one against another. [`bandit`] are the estimators of the package

@@ -1,8 +1,8 @@
 //! Policies of this program as targets of off-policy estimates: what a head would do on logged
 //! decisions.
 //!
-//! Owns how a policy serves when it is judged: as the log explored, by an exploration of its own, or
-//! without chance. Knows contenders; what is estimated is `evaluate::off_policy`'s.
+//! Owns how a policy serves when it is judged: as the log explored, by an exploration of its own,
+//! or without chance. Knows contenders; what is estimated is `evaluate::off_policy`'s.
 
 use super::online::{Contender, list_logits};
 use crate::evaluate::off_policy::{self, Conduct, Logged, OffPolicyConfig, Unusable};

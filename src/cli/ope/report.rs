@@ -61,7 +61,8 @@ pub(super) struct PolicyReport {
     weights: Option<PolicyStamp>,
     /// How weights would be served; `null` as each decision was, and for rules.
     exploration: Option<Exploration>,
-    /// `better`, `worse`, `no difference found` or `refused`, by `estimator` against the logged policy.
+    /// `better`, `worse`, `no difference found` or `refused`, by `estimator` against the logged
+    /// policy.
     verdict: &'static str,
     /// Why there is no interval; absent where there is one.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -17,7 +17,6 @@ use actors::types::{
 use candle_core::Device;
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
 
 /// Weights with where their states come from.
 struct Weights {
@@ -214,7 +213,7 @@ fn load(
     } else {
         None
     };
-    let source = StateSource::new(base.as_ref().map(|base: &Arc<_>| base), &weights, &stamp)
+    let source = StateSource::new(base.as_ref(), &weights, &stamp)
         .map_err(|e| CliError::failed(failed(), e))?;
     Ok(Weights { stamp, weights, source })
 }

@@ -2,7 +2,8 @@
 
 const DAY_MS: u64 = 24 * 60 * 60 * 1_000;
 
-/// Milliseconds since 1970 of `7d`, `12h`, `30m` before `now_ms`, of a date, a UTC time, or a number.
+/// Milliseconds since 1970 of `7d`, `12h`, `30m` before `now_ms`, of a date, a UTC time, or a
+/// number.
 ///
 /// # Errors
 /// Why the text is none of these.

@@ -3,8 +3,8 @@
 //!
 //! Points: IPS, SNIPS, Cressie–Read (empirical likelihood; Karampatziakis, Langford, Mineiro,
 //! "Empirical likelihood for contextual bandits", 2020). Intervals: Cressie–Read, Gaussian,
-//! Clopper–Pearson, and the confidence sequence in [`sequence`]. Each takes `(weight, reward)` in the
-//! order they were logged. Knows one weight a row; steps and models are the other estimators'.
+//! Clopper–Pearson, and the confidence sequence in [`sequence`]. Each takes `(weight, reward)` in
+//! the order they were logged. Knows one weight a row; steps and models are the other estimators'.
 
 mod quantiles;
 mod sequence;
@@ -116,8 +116,8 @@ impl Moments {
     }
 }
 
-/// The Cressie–Read (-2) empirical likelihood estimate; `None` of nothing, or where the weights leave
-/// it undefined.
+/// The Cressie–Read (-2) empirical likelihood estimate; `None` of nothing, or where the weights
+/// leave it undefined.
 pub fn cressie_read(rows: &[Weighted], range: WeightRange) -> Option<f64> {
     if rows.is_empty() {
         return None;
@@ -180,8 +180,8 @@ pub fn cressie_read_interval(
 /// Products this close to 0 count as 0.
 const TINY: f64 = 1e-9;
 
-/// The least value (of `sign` times the reward) that the likelihood allows with a missing row of this
-/// weight and reward; `None` where it allows none.
+/// The least value (of `sign` times the reward) that the likelihood allows with a missing row of
+/// this weight and reward; `None` where it allows none.
 fn extreme(m: &Moments, weight: f64, (r, sign): (f64, f64), phi: f64) -> Option<f64> {
     let (x, y, z) = if weight.is_infinite() {
         let x = sign * (r + (m.wr - m.w * r) / m.n);

@@ -68,8 +68,8 @@ fn add(sums: &mut [Term], terms: &[Term]) {
     }
 }
 
-/// The central `1 - alpha` of some replicates and their standard deviation, those that have no value
-/// left out; `None` where that is more than one in a hundred.
+/// The central `1 - alpha` of some replicates and their standard deviation, those that have no
+/// value left out; `None` where that is more than one in a hundred.
 pub(super) fn spread(replicates: &[f64], alpha: f64) -> Option<(f64, f64, f64)> {
     let mut values: Vec<f64> = replicates.iter().copied().filter(|v| v.is_finite()).collect();
     let n = values.len();
@@ -114,7 +114,9 @@ mod tests {
         let terms: Vec<Term> = (0..400).map(|i| (f64::from(i % 2) * 2.0 - 1.0, 1.0)).collect();
         let groups: Vec<usize> = (0..400).collect();
         let table = Table::new(1, &terms, (&groups, 400));
-        let found = table.replicates(&[0..1], 4_000, &mut StdRng::seed_from_u64(1));
+        let figure = 0..1;
+        let all = std::slice::from_ref(&figure);
+        let found = table.replicates(all, 4_000, &mut StdRng::seed_from_u64(1));
         let (low, high, error) = spread(&found[0], 0.05).unwrap();
         assert!((low + 0.098).abs() < 0.01 && (high - 0.098).abs() < 0.01, "{low} {high}");
         assert!((error - 0.05).abs() < 0.003, "{error}");

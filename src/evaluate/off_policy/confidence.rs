@@ -3,9 +3,9 @@
 //!
 //! Empirical Bernstein, one side at a time (Waudby-Smith & Ramdas, "Estimating means of bounded
 //! random variables by betting", 2024, theorem 2; Karampatziakis, Mineiro & Ramdas, "Off-policy
-//! confidence sequences", 2021). The lower side needs values that are ≥ 0 with a mean up to 1 and no
-//! bound above, so weights need none either: `w (r - r_min) / (r_max - r_min)` is such a value, and
-//! with the range turned round it gives the upper side. Knows weighted values only.
+//! confidence sequences", 2021). The lower side needs values that are ≥ 0 with a mean up to 1 and
+//! no bound above, so weights need none either: `w (r - r_min) / (r_max - r_min)` is such a value,
+//! and with the range turned round it gives the upper side. Knows weighted values only.
 
 /// Most that is bet on one value; below 1.
 const BET_MAX: f64 = 0.5;

@@ -1,4 +1,5 @@
-//! How much a log says of a policy: the spread of its weights, and the refusal where it is too little.
+//! How much a log says of a policy: the spread of its weights, and the refusal where it is too
+//! little.
 //!
 //! Knows weights; does not know what is estimated with them.
 
@@ -20,8 +21,8 @@ pub struct Diagnostics {
     pub weight_max: f64,
     /// The share of all weight that the heaviest row has.
     pub weight_share_max: f64,
-    /// Mean weight. It is 1 but for chance, whatever the policies: elsewhere the logged propensities
-    /// are wrong, or the largest weights are too rare to have come up.
+    /// Mean weight. It is 1 but for chance, whatever the policies: elsewhere the logged
+    /// propensities are wrong, or the largest weights are too rare to have come up.
     pub weight_mean: f64,
     /// Standard error of `weight_mean`.
     pub weight_mean_error: f64,

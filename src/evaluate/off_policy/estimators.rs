@@ -9,8 +9,8 @@ use super::diagnostics::Refusal;
 use super::row::{Prediction, Row};
 use serde::{Deserialize, Serialize};
 
-/// An estimator of a policy's mean reward. `w` is the weight of the whole decision, `w(1:l)` that of
-/// its first l steps, `q̂` the reward model.
+/// An estimator of a policy's mean reward. `w` is the weight of the whole decision, `w(1:l)` that
+/// of its first l steps, `q̂` the reward model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Estimator {

@@ -7,8 +7,8 @@ use crate::policy::features::SCALARS;
 use actors::types::{CandidateStates, Decision};
 
 /// Mean and maximum of each scalar feature over the chosen documents and its mean over all
-/// candidates, then: how many were chosen, their share, whether none was, and the logarithm of their
-/// context tokens.
+/// candidates, then: how many were chosen, their share, whether none was, and the logarithm of
+/// their context tokens.
 ///
 /// order: indices into the candidates of `decision`; one that is none is passed over.
 pub(super) fn of(decision: &Decision, order: &[u32]) -> Vec<f64> {

@@ -1,7 +1,7 @@
 //! What a log says of one policy, and of one against another.
 //!
-//! Owns the two questions and the shape of their answers: figures with intervals, or a reason. Every
-//! interval is withheld where the diagnostics refuse.
+//! Owns the two questions and the shape of their answers: figures with intervals, or a reason.
+//! Every interval is withheld where the diagnostics refuse.
 
 use super::bootstrap::{Table, spread};
 use super::confidence;

@@ -1,9 +1,9 @@
-//! A model of the reward for the direct method and the doubly robust estimators: ridge regression on
-//! features of a decision, cross-fitted over queries.
+//! A model of the reward for the direct method and the doubly robust estimators: ridge regression
+//! on features of a decision, cross-fitted over queries.
 //!
 //! No row is predicted by a model that has seen its query, so the doubly robust estimators stay
-//! unbiased whatever the model is worth. The model is linear, hence its mean over a target's draws is
-//! its value at the mean of their features. Knows numbers only; `features.rs` says which.
+//! unbiased whatever the model is worth. The model is linear, hence its mean over a target's draws
+//! is its value at the mean of their features. Knows numbers only; `features.rs` says which.
 
 use super::row::Prediction;
 use serde::{Deserialize, Serialize};

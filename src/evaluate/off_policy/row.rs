@@ -38,8 +38,8 @@ pub struct Row {
     /// What each step was worth, as many as `weights`; empty where only the whole is judged.
     pub step_rewards: Vec<f64>,
     /// Ratio of the marginal probabilities of what stands at each position, for IIPS; empty where
-    /// they are not known. The same number in every row: a decision that had ended before a position
-    /// has there the ratio of the probabilities of having ended.
+    /// they are not known. The same number in every row: a decision that had ended before a
+    /// position has there the ratio of the probabilities of having ended.
     pub slot_weights: Vec<f64>,
     /// What a reward model says.
     pub prediction: Option<Prediction>,

@@ -1,7 +1,7 @@
 //! Samples become rows: which logged decisions say something of a target, and with what weight.
 //!
-//! Owns the reasons why a record cannot be used, and the reward model's view of it. Does not know how
-//! a target makes its logits.
+//! Owns the reasons why a record cannot be used, and the reward model's view of it. Does not know
+//! how a target makes its logits.
 
 use super::config::OffPolicyConfig;
 use super::features;
@@ -38,7 +38,8 @@ pub enum Unusable {
     JudgeFailed,
     /// There is no decision: the query failed before it.
     Undecided,
-    /// The record contradicts itself: a probability that is none, a selection that its masks forbid.
+    /// The record contradicts itself: a probability that is none, a selection that its masks
+    /// forbid.
     Inconsistent,
     /// The weights that the target is made of are not to be had.
     UnknownPolicy,

@@ -1,5 +1,5 @@
-//! A log as samples to estimate from: episodes joined with their rewards, and every record that gives
-//! none counted by reason.
+//! A log as samples to estimate from: episodes joined with their rewards, and every record that
+//! gives none counted by reason.
 //!
 //! Knows records and a window of time; no target and no estimator.
 

@@ -3,12 +3,13 @@
 //!
 //! What can be known from the columns: the propensity is the logging policy's. BTS without context
 //! shows an item at a position with a probability that is the same for everybody, and its own log
-//! counts it; so the clicks of BTS can be estimated from the uniform log (its mean over the week). The
-//! uniform policy is 1/46 for every item, so it can be written down exactly on the log of BTS, where
-//! most of its weight falls on what BTS hardly ever tried: that is refused.
+//! counts it; so the clicks of BTS can be estimated from the uniform log (its mean over the week).
+//! The uniform policy is 1/46 for every item, so it can be written down exactly on the log of BTS,
+//! where most of its weight falls on what BTS hardly ever tried: that is refused.
 //!
-//! What is not shown: 46 clicks a log leave both means wide, so agreement here excludes gross errors
-//! and no more; and frequencies of a policy that learned all week are its average, not its history.
+//! What is not shown: 46 clicks a log leave both means wide, so agreement here excludes gross
+//! errors and no more; and frequencies of a policy that learned all week are its average, not its
+//! history.
 
 use flate2::read::GzDecoder;
 use regrade::evaluate::off_policy::{

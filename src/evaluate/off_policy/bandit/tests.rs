@@ -29,7 +29,8 @@ fn points_worked_by_hand() {
     near(ips(&rows).unwrap(), (0.5 + 0.25 + 3.0 + 0.0625) / 5.0);
     near(snips(&rows).unwrap(), 3.8125 / 6.25);
     assert_eq!((ips(&[]), snips(&[]), snips(&[(0.0, 1.0)])), (None, None, None));
-    // Two rows of weight 1: the missing row of infinite weight changes nothing, and the mean is kept.
+    // Two rows of weight 1: the missing row of infinite weight changes nothing, and the mean is
+    // kept.
     near(cressie_read(&[(1.0, 0.25), (1.0, 0.75)], WeightRange::default()).unwrap(), 0.5);
 }
 
