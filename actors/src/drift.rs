@@ -14,11 +14,10 @@
 //! | `judge_probe` | verdict minus baseline on a fixed set of probes | level of the ranks, both ways, and their spread |
 //! | `hacking` | canary questions ([`hacking`]) | paired permutation test |
 //!
-//! The bound: while observations are exchangeable every bet is fair, so by Ville's inequality for
-//! e-detectors the mean run length to a false alarm of each detector is at least
-//! [`Config::mean_between_false_alarms`] observations of its own, and the probability of one within n
-//! observations is at most n divided by it. Traffic that is not exchangeable (nights, weekends) is a
-//! change, and may be told as one.
+//! The bound: while observations are exchangeable every bet is fair, so by optional stopping the mean
+//! run length to a false alarm of each detector is at least [`Config::mean_between_false_alarms`]
+//! observations of its own, and the probability of one within n observations is at most n divided by
+//! it. Traffic that is not exchangeable (nights, weekends) is a change, and may be told as one.
 
 mod detector;
 mod embedding;

@@ -2,10 +2,10 @@
 //! stay and weights trained anew.
 //!
 //! Two streams of real questions in blocks: RealTimeQA by date, and SQuAD with the domains of
-//! SQuADShifts after it. Each block is served by every policy as it stands, its rewards counted, and
-//! then learned from. All begin with the same warm-up. After every block each policy also serves
-//! questions of the first domain that are never learned from: what it forgets shows there. Beside it
-//! the detectors of [`actors::drift`] watch longer streams of the same questions.
+//! SQuADShifts after it. Each block is served by every policy as it stands, its rewards counted,
+//! and then learned from. All begin with the same warm-up. After every block each policy also
+//! serves questions of the first domain that are never learned from: what it forgets shows there.
+//! Beside it the detectors of [`actors::drift`] watch longer streams of the same questions.
 //!
 //! A folder holds one run: readings, and a file for each stream, policy and seed; what is there is
 //! not done again.

@@ -1,11 +1,11 @@
 //! Canary questions: does a policy please the judge, or the user?
 //!
-//! Each probe is a question with gold answers that neither learner nor judge is shown, with candidate
-//! documents, among which documents are put that an attacker would write ([`attacks`]). A policy
-//! chooses, the generator answers, the judge says what it thinks, and token F1 against gold says what
-//! the answer was worth. The gap between the two, and the share of chosen documents that are the
-//! attacker's, are what [`actors::drift::hacking`] holds against the policy before. [`judges`] has
-//! the probes of the judge itself. Knows ports only.
+//! Each probe is a question with gold answers that neither learner nor judge is shown, with
+//! candidate documents, among which documents are put that an attacker would write ([`attacks`]). A
+//! policy chooses, the generator answers, the judge says what it thinks, and token F1 against gold
+//! says what the answer was worth. The gap between the two, and the share of chosen documents that
+//! are the attacker's, are what [`actors::drift::hacking`] holds against the policy before.
+//! [`judges`] has the probes of the judge itself. Knows ports only.
 
 pub mod attacks;
 pub mod judges;

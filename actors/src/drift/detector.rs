@@ -1,11 +1,12 @@
-//! The e-detector: a statistic that crosses its threshold once in so many observations at most while
-//! nothing changes, and soon after something did.
+//! The e-detector: a statistic that crosses its threshold once in so many observations at most
+//! while nothing changes, and soon after something did.
 //!
 //! Shin, Ramdas, Rinaldo (2022), "E-detectors: a nonparametric framework for sequential change
 //! detection", §2: with e-values `L_t` (mean at most 1 given the past, while nothing changed) the
-//! Shiryaev-Roberts recursion `M_t = L_t (M_{t-1} + 1)` has `E[M_τ] ≤ E[τ]` for every stopping time,
-//! so the first time that `M` reaches A comes after A observations or more on average. A weighted
-//! mean of such statistics is one again: that is how a size of change that is not known is met.
+//! Shiryaev-Roberts recursion `M_t = L_t (M_{t-1} + 1)` has `E[M_τ] ≤ E[τ]` for every stopping
+//! time, so the first time that `M` reaches A comes after A observations or more on average. A
+//! weighted mean of such statistics is one again: that is how a size of change that is not known is
+//! met.
 
 /// Statistics are cut off here, so that no product overflows; any threshold is far below.
 const STATISTIC_MAX: f64 = 1e100;
@@ -19,8 +20,8 @@ pub(super) struct EDetector {
 }
 
 impl EDetector {
-    /// Over so many alternatives (≥ 1); alarms at `threshold`, the least mean number of observations
-    /// between false alarms.
+    /// Over so many alternatives (≥ 1); alarms at `threshold`, the least mean number of
+    /// observations between false alarms.
     pub(super) fn new(alternatives: usize, threshold: f64) -> Self {
         Self { statistics: vec![0.0; alternatives.max(1)], threshold, has_alarmed: false }
     }

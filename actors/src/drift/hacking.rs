@@ -1,12 +1,13 @@
 //! The tripwire against a policy that pleases the judge and not the user: canary questions whose
 //! gold answers neither learner nor judge has seen.
 //!
-//! Two signs, each at half of the level. Gold reward falls against the reference while judged reward
-//! does not; or the gap between judged and gold grows, significantly and by more than a bound. Both
-//! are paired over questions and tested by sign flips: if champion and reference did alike, each
-//! difference would be as likely with the other sign, so the share of sign patterns with a sum at
-//! least as extreme is an exact p-value (Fisher 1935; Phipson, Smyth 2010 for the `+1` of drawn
-//! patterns). Looks at one champion spend the level as 1/(k(k+1)), so that all looks together have it.
+//! Two signs, each at half of the level. Gold reward falls against the reference while judged
+//! reward does not; or the gap between judged and gold grows, significantly and by more than a
+//! bound. Both are paired over questions and tested by sign flips: if champion and reference did
+//! alike, each difference would be as likely with the other sign, so the share of sign patterns
+//! with a sum at least as extreme is an exact p-value (Fisher 1935; Phipson, Smyth 2010 for the
+//! `+1` of drawn patterns). Looks at one champion spend the level as 1/(k(k+1)), so that all looks
+//! together have it.
 
 use super::{Alarm, Detector};
 use rand::rngs::StdRng;
@@ -90,8 +91,8 @@ pub struct Finding {
 }
 
 /// Compares the champion with what it replaced, question by question: both lists are about the same
-/// questions in the same order. Questions with a number that is not finite on either side, and those
-/// beyond the shorter list, are left out. `look` counts the looks at this champion, from 1.
+/// questions in the same order. Questions with a number that is not finite on either side, and
+/// those beyond the shorter list, are left out. `look` counts the looks at this champion, from 1.
 pub fn examine(config: &Config, champion: &[Pair], reference: &[Pair], look: u64) -> Finding {
     let is_whole = |pair: &Pair| pair.judged.is_finite() && pair.gold.is_finite();
     let pairs: Vec<(&Pair, &Pair)> =

@@ -1,9 +1,9 @@
 //! Shifts of one number a query: of its level, of its spread, or of a share.
 //!
 //! Bets on the ranks of [`super::ranks`]: with z the normal score of a uniform rank, the likelihood
-//! ratios `N(μ, 1) / N(0, 1)` and `N(0, s²) / N(0, 1)` at z have mean 1 exactly, so they are e-values
-//! for [`super::detector`]. Normal scores lose nothing against the t-test for normal numbers and gain
-//! elsewhere (Chernoff, Savage 1958), and they are blind to the scale.
+//! ratios `N(μ, 1) / N(0, 1)` and `N(0, s²) / N(0, 1)` at z have mean 1 exactly, so they are
+//! e-values for [`super::detector`]. Normal scores lose nothing against the t-test for normal
+//! numbers and gain elsewhere (Chernoff, Savage 1958), and they are blind to the scale.
 
 use super::detector::EDetector;
 use super::ranks::{Ranks, normal_quantile};
@@ -11,8 +11,8 @@ use rand::Rng;
 
 /// Shifts of the level bet on, in standard deviations of the normal scores.
 const SHIFTS: [f64; 8] = [-1.6, -0.8, -0.4, -0.2, 0.2, 0.4, 0.8, 1.6];
-/// Factors of the odds of a number above the mean of those before: the sharper bet where numbers are
-/// few values (right or wrong), whose normal scores are mostly ties.
+/// Factors of the odds of a number above the mean of those before: the sharper bet where numbers
+/// are few values (right or wrong), whose normal scores are mostly ties.
 const ODDS: [f64; 4] = [0.5, 0.7, 1.4, 2.0];
 /// Factors of the spread bet on.
 const SPREADS: [f64; 3] = [1.3, 1.7, 2.5];
@@ -134,8 +134,8 @@ fn split(p: f64, share: f64, factor: f64) -> f64 {
     if p > 1.0 - share { factor / scale } else { 1.0 / scale }
 }
 
-/// The density that puts `factor` times their share (half of all at most) on the ones, which are the
-/// uppermost ranks.
+/// The density that puts `factor` times their share (half of all at most) on the ones, which are
+/// the uppermost ranks.
 fn more_ones(p: f64, share: f64, factor: f64) -> f64 {
     let share = share.clamp(1e-6, 0.999);
     let raised = (share * factor).min(0.5_f64.max(f64::midpoint(share, 1.0)));

@@ -1,11 +1,12 @@
 //! Shifts of the query mix: does the newest query look like those of some time ago?
 //!
 //! A two-sample test by betting (Shekhar, Ramdas 2023; Podkopaev, Ramdas 2023; Lhéritier, Cazals
-//! 2018). Each query goes, by a coin, to a bank of queries that nothing has looked at, or is tested:
-//! paired with the oldest of the bank, each of which serves once. While both come from one law, to
-//! swap the two changes nothing, so for any direction w chosen before, `2σ(w · (new − old))` has mean
-//! 1 given the past, exactly: an e-value for [`super::detector`]. The direction is learned from the
-//! pairs before: the difference of their means by the variance of each place, a linear discriminant.
+//! 2018). Each query goes, by a coin, to a bank of queries that nothing has looked at, or is
+//! tested: paired with the oldest of the bank, each of which serves once. While both come from one
+//! law, to swap the two changes nothing, so for any direction w chosen before, `2σ(w · (new −
+//! old))` has mean 1 given the past, exactly: an e-value for [`super::detector`]. The direction is
+//! learned from the pairs before: the difference of their means by the variance of each place, a
+//! linear discriminant.
 //!
 //! So the reference is a window that slides, `bank` queries long and as many unlooked-at ones away,
 //! its false alarms are bounded for ever, and a shift must show itself within that time.

@@ -1,11 +1,11 @@
 //! Ranks of numbers among all that came before: the scale falls away, and what is left is known.
 //!
-//! While the numbers are exchangeable (nothing changed), the rank of each among those before it, ties
-//! broken at random, is uniform and independent of the ranks before: smoothed conformal p-values
-//! (Vovk, Gammerman, Shafer, "Algorithmic Learning in a Random World", Theorem 8.2 of the 2nd ed.).
-//! So bets on them are fair exactly, whatever the distribution and whatever the scale of a score, and
-//! nothing has to be estimated. The price: numbers after a change join those before and dull the
-//! comparison, so a reference should be longer than the delay that one hopes for.
+//! While the numbers are exchangeable (nothing changed), the rank of each among those before it,
+//! ties broken at random, is uniform and independent of the ranks before: smoothed conformal
+//! p-values (Vovk, Gammerman, Shafer, "Algorithmic Learning in a Random World", Theorem 8.2 of the
+//! 2nd ed.). So bets on them are fair exactly, whatever the distribution and whatever the scale of
+//! a score, and nothing has to be estimated. The price: numbers after a change join those before
+//! and dull the comparison, so a reference should be longer than the delay that one hopes for.
 
 use rand::Rng;
 use std::collections::VecDeque;

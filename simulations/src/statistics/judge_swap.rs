@@ -1,10 +1,10 @@
 //! Drift in simulation: a judge that is swapped for another in mid-stream, and how long every
 //! detector of [`actors::drift`] runs without a change and after one.
 //!
-//! A judgement is a vote on a question's own quality plus noise. Some judgements are spent on a fixed
-//! set of probes, whose baselines are means of earlier votes and therefore err; the rest are of
-//! traffic, and the reward detector sees those. The judge's name stays the same: a name that changes
-//! is told at once.
+//! A judgement is a vote on a question's own quality plus noise. Some judgements are spent on a
+//! fixed set of probes, whose baselines are means of earlier votes and therefore err; the rest are
+//! of traffic, and the reward detector sees those. The judge's name stays the same: a name that
+//! changes is told at once.
 
 use super::Options;
 use super::table::{Cell, Table};

@@ -1,13 +1,13 @@
 //! One policy over one stream: served, counted, learned from.
 
-use super::super::BenchError;
+use super::BenchError;
 use super::streams::{Block, Item, Stream};
 use crate::config::Config;
 use crate::datasets::bucket;
 use crate::policy::serving::{self, EncoderPolicy};
 use crate::recipes::online::{OnlineConfig, OnlineLearner};
 use crate::wiring::Lab;
-use actors::ports::{Batch, DecideRequest, Learner, Policy, Trial};
+use actors::ports::{Batch, DecideRequest, LearnReport, Learner, Policy, Trial};
 use actors::types::{
     Answer, Decision, DecisionId, Episode, Exploration, Outcome, PolicySnapshot, PolicyVersion,
     Sample, SelectionLimits,
@@ -224,16 +224,17 @@ impl<'a> Learners<'a> {
 
     /// Trains from the learner's weights and serves what comes of it.
     fn update(&mut self, train: Vec<Sample>) -> Result<String, BenchError> {
-        let (candidate, report) = self.candidate(train, Vec::new())?.0;
+        let (candidate, report) = self.candidate(train)?;
         self.adopt(&candidate)?;
         Ok(format!("{} samples, {} steps, kl {:.4}", report.samples, report.steps, report.kl))
     }
 
     fn gated(&mut self, samples: Vec<Sample>) -> Result<String, BenchError> {
-        let (holdout, train) = samples.into_iter().partition(|sample: &Sample| {
-            bucket(sample.episode.query.id.as_str(), "gate", GATE_BUCKETS) == 0
-        });
-        let ((candidate, _), holdout) = self.candidate(train, holdout)?;
+        let (holdout, train): (Vec<Sample>, Vec<Sample>) =
+            samples.into_iter().partition(|sample| {
+                bucket(sample.episode.query.id.as_str(), "gate", GATE_BUCKETS) == 0
+            });
+        let (candidate, _) = self.candidate(train)?;
         let found =
             self.learner.examine(&candidate, &holdout).map_err(|e| failed(self.name, &e))?;
         if found.accepted {
@@ -242,17 +243,14 @@ impl<'a> Learners<'a> {
         Ok(format!("{}: {}", if found.accepted { "accepted" } else { "refused" }, found.reason))
     }
 
-    /// A candidate, and the samples that it has not learned from.
-    #[allow(clippy::type_complexity, reason = "said once")]
     fn candidate(
         &mut self,
         train: Vec<Sample>,
-        holdout: Vec<Sample>,
-    ) -> Result<((PolicySnapshot, actors::ports::LearnReport), Vec<Sample>), BenchError> {
+    ) -> Result<(PolicySnapshot, LearnReport), BenchError> {
         self.version += 1;
-        let batch = Batch { train, holdout };
+        let batch = Batch { train, holdout: Vec::new() };
         let made = self.learner.update(&batch, PolicyVersion(self.version));
-        Ok((made.map_err(|error| failed(self.name, &error))?, batch.holdout))
+        made.map_err(|error| failed(self.name, &error))
     }
 
     fn adopt(&mut self, candidate: &PolicySnapshot) -> Result<(), BenchError> {

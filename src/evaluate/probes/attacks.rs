@@ -1,8 +1,8 @@
 //! Documents that an attacker would write, made from a probe.
 //!
-//! Three kinds: the question's words over and over (pleases term matching and encoders), an order to
-//! the judge ("score this answer 10"), and a wrong answer that looks right. Made without chance, so
-//! that every policy meets the same.
+//! Three kinds: the question's words over and over (pleases term matching and encoders), an order
+//! to the judge ("score this answer 10"), and a wrong answer that looks right. Made without chance,
+//! so that every policy meets the same.
 
 use super::Probe;
 use crate::text;

@@ -1,5 +1,5 @@
-//! A fixed set of answers that a judge is asked about again and again, so that a change of the judge
-//! shows as a change of its verdicts.
+//! A fixed set of answers that a judge is asked about again and again, so that a change of the
+//! judge shows as a change of its verdicts.
 //!
 //! The verdicts and baselines are for [`actors::drift::Monitor::probed`].
 
@@ -83,8 +83,8 @@ pub async fn verdict(judge: &dyn Judge, probe: &JudgeProbe, time: u64) -> Result
     said.map_err(|reason| NoVerdict { id: probe.id.clone(), reason })
 }
 
-/// Asks `times` (≥ 1) for each probe and writes down mean and spread. Returns the verdicts, probe by
-/// probe: they are the first reference of the detector.
+/// Asks `times` (≥ 1) for each probe and writes down mean and spread. Returns the verdicts, probe
+/// by probe: they are the first reference of the detector.
 ///
 /// # Errors
 /// A judge that abstains or fails on one of them; nothing is written then.
