@@ -91,6 +91,11 @@ enum Action {
         #[command(flatten)]
         settings: ConfigArgs,
     },
+    /// Print the public key that certificates of this configuration are signed with.
+    Key {
+        #[command(flatten)]
+        settings: ConfigArgs,
+    },
     /// Compare the weights of two policies, tensor by tensor, one JSON line each.
     Diff {
         /// A version's number, or a policy folder.
@@ -125,6 +130,11 @@ pub async fn run(args: Args) -> Result<(), CliError> {
         }
         Action::Rollback { because, settings, .. } => {
             vec![change::rollback(&settings.load(Vec::new())?, because.as_deref()).await?]
+        }
+        Action::Key { settings } => {
+            let signer = wiring::signer(&settings.load(Vec::new())?);
+            let signer = signer.map_err(|e| CliError::failed("cannot read the signing key", e))?;
+            vec![json!({ "public_key": signer.public_key() })]
         }
         Action::Verify { version, settings } => {
             let config = settings.load(Vec::new())?;
