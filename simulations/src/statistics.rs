@@ -10,8 +10,10 @@ pub mod documents;
 pub mod effects;
 pub mod guards;
 pub mod interleaved;
+pub mod judge_swap;
 pub mod nulls;
 pub mod rewards;
+pub mod rollbacks;
 pub mod table;
 
 use rand::SeedableRng as _;
@@ -55,12 +57,14 @@ impl Options {
 pub type Part = fn(&Options) -> anyhow::Result<Vec<Table>>;
 
 /// The tables that `simulations promotion` prints, by the name that `--only` takes.
-pub const PARTS: [(&str, Part); 5] = [
+pub const PARTS: [(&str, Part); 7] = [
     ("aa", nulls::tables),
     ("effects", effects::tables),
     ("guards", guards::tables),
     ("interleaving", interleaved::tables),
     ("coverage", coverage::tables),
+    ("judge_swap", judge_swap::tables),
+    ("rollbacks", rollbacks::tables),
 ];
 
 /// The tables of the parts named, all if none is.
