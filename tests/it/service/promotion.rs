@@ -14,6 +14,7 @@ use regrade::wiring::{self, OperatorLog};
 use serde_json::json as body;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use tokio::runtime::Runtime;
 
 /// Stages that a few hundred questions are enough for.
 fn config(tiny: &Tiny) -> Config {
@@ -87,12 +88,31 @@ async fn ask_until(
     panic!("never: {:#?}", service.observe().await);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_candidate_earns_its_place_is_verified_bit_for_bit_and_taken_back_at_once() {
+/// One life of a process: what it leaves running ends with it.
+fn life<T>(life: impl Future<Output = T>) -> T {
+    Runtime::new().unwrap().block_on(life)
+}
+
+#[test]
+fn a_candidate_earns_its_place_is_verified_bit_for_bit_and_taken_back_at_once() {
     let tiny = Tiny::new();
     let config = config(&tiny);
-    let snapshot = propose(&config, 1).await;
-    let service = start(&config).await;
+    let snapshot = life(propose(&config, 1));
+    life(earns(&config));
+    let file = tiny.file("config.toml", &config.to_toml().unwrap());
+    life(command(&["policy", "verify", "1", "--config", &file])).unwrap();
+    life(nobody_was_mixed(&config, &snapshot));
+    let mut other = config.clone();
+    other.service.promotion.canary.margin = 0.8;
+    let file = tiny.file("other.toml", &other.to_toml().unwrap());
+    let said = life(command(&["policy", "verify", "1", "--config", &file])).unwrap_err();
+    assert!(said.0 == 1 && said.1.contains("under other rules"), "{said:?}");
+    life(taken_back(&config));
+}
+
+/// Under traffic, through every stage.
+async fn earns(config: &Config) {
+    let service = start(config).await;
     let served = ask_until(&service, async || service.policy().version == PolicyVersion(1)).await;
     let by: BTreeSet<u64> = served.iter().map(|served| served.policy.version.0).collect();
     assert_eq!(by, [0, 1].into(), "a canary served before the promotion");
@@ -110,12 +130,11 @@ async fn a_candidate_earns_its_place_is_verified_bit_for_bit_and_taken_back_at_o
     ];
     assert_eq!(stages, expected);
     assert!(service.drain(PATIENCE).await.clean);
-    drop(service);
+}
 
-    let file = tiny.file("config.toml", &config.to_toml().unwrap());
-    command(&["policy", "verify", "1", "--config", &file]).await.unwrap();
-    // Every user saw one policy at a time, and each answer names the weights that made it.
-    let log = OperatorLog::open(&config).await.unwrap();
+/// Every user saw one policy at a time, and each answer names the weights that made it.
+async fn nobody_was_mixed(config: &Config, snapshot: &PolicySnapshot) {
+    let log = OperatorLog::open(config).await.unwrap();
     let mut arms: BTreeMap<String, BTreeSet<Arm>> = BTreeMap::new();
     for record in log.read(Stream::Episodes).await.unwrap() {
         let episode: actors::types::Episode = serde_json::from_slice(&record.payload).unwrap();
@@ -129,15 +148,11 @@ async fn a_candidate_earns_its_place_is_verified_bit_for_bit_and_taken_back_at_o
         }
     }
     assert!(arms.len() > 100 && arms.values().all(|arms| arms.len() == 1));
-    drop(log);
+}
 
-    let mut other = config.clone();
-    other.service.promotion.canary.margin = 0.8;
-    let file = tiny.file("other.toml", &other.to_toml().unwrap());
-    let (code, said) = command(&["policy", "verify", "1", "--config", &file]).await.unwrap_err();
-    assert!(code == 1 && said.contains("under other rules"), "{said}");
-
-    let service = start(&config).await;
+/// Over HTTP.
+async fn taken_back(config: &Config) {
+    let service = start(config).await;
     until("it serves again", async || service.policy().version == PolicyVersion(1)).await;
     let server = Server::over(Arc::new(service.clone()), ServerConfig::default()).await;
     let shown = json(server.get("/v1/policies").await).await;
@@ -154,47 +169,51 @@ async fn a_candidate_earns_its_place_is_verified_bit_for_bit_and_taken_back_at_o
     assert!(service.drain(PATIENCE).await.clean);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn weights_without_a_certificate_serve_nobody_unless_that_is_allowed() {
+#[test]
+fn weights_without_a_certificate_serve_nobody_unless_that_is_allowed() {
     let tiny = Tiny::new();
     let mut config = config(&tiny);
-    let parts = wiring::parts(&config).await.unwrap();
-    let seeded = first_snapshot(parts.reader.width(), 41, &Device::Cpu).unwrap();
+    let weights = life(championed_by_hand(&config));
+    let observed = life(serves(&config, 0));
+    assert_eq!((observed.uncertified, observed.is_caught_up), (1, true));
+    config.service.promotion.allow_uncertified = true;
+    life(serves(&config, 1));
+
+    // An operator's word is signed, and good enough for every node that trusts the key.
+    config.service.promotion.allow_uncertified = false;
+    let file = tiny.file("config.toml", &config.to_toml().unwrap());
     let parent = Some(PolicyVersion(0));
-    let snapshot = PolicySnapshot::new(PolicyVersion(1), parent, "test", seeded.weights.to_vec());
+    let other = PolicySnapshot::new(PolicyVersion(2), parent, "test", weights);
+    life(async { wiring::snapshots(&config).unwrap().put(&other).await.unwrap() });
+    let promote = ["policy", "promote", "2", "--config", &file];
+    let (code, said) = life(command(&promote)).unwrap_err();
+    assert!(code == 1 && said.contains("--because REASON"), "{said}");
+    let words: Vec<&str> = promote.into_iter().chain(["--because", "tried by hand"]).collect();
+    life(command(&words)).unwrap();
+    life(serves(&config, 2));
+    life(command(&["policy", "verify", "2", "--config", &file])).unwrap();
+}
+
+/// Writes a champion's record as anybody could who reaches the log; gives its weights.
+async fn championed_by_hand(config: &Config) -> Vec<u8> {
+    let parts = wiring::parts(config).await.unwrap();
+    let seeded = first_snapshot(parts.reader.width(), 41, &Device::Cpu).unwrap();
+    let (parent, weights) = (Some(PolicyVersion(0)), seeded.weights.to_vec());
+    let snapshot = PolicySnapshot::new(PolicyVersion(1), parent, "test", weights.clone());
     let uri = parts.ports.snapshots.put(&snapshot).await.unwrap();
     let record =
         PolicyRecord { uri, ..PolicyRecord::of(&snapshot, PolicyState::Champion, "mine", 0) };
     let payload = serde_json::to_vec(&record).unwrap();
     let record = NewRecord { key: "1".to_owned(), payload, ..NewRecord::default() };
     parts.ports.log.append(Stream::Policies, vec![record]).await.unwrap();
-    drop(parts);
-    let service = start(&config).await;
-    assert_eq!(service.policy().version, PolicyVersion(0));
+    weights
+}
+
+/// Starts, looks who serves, and stops.
+async fn serves(config: &Config, version: u64) -> actors::policy_follower::Observed {
+    let service = start(config).await;
+    assert_eq!(service.policy().version, PolicyVersion(version));
     let observed = service.observe().await.policy_follower.unwrap();
-    assert_eq!((observed.uncertified, observed.is_caught_up), (1, true));
     assert!(service.drain(PATIENCE).await.clean);
-    drop(service);
-
-    config.service.promotion.allow_uncertified = true;
-    let service = start(&config).await;
-    assert_eq!(service.policy().version, PolicyVersion(1), "allowed, and logged as such");
-    assert!(service.drain(PATIENCE).await.clean);
-    drop(service);
-
-    // An operator's word is signed, and good enough for every node that trusts the key.
-    config.service.promotion.allow_uncertified = false;
-    let file = tiny.file("config.toml", &config.to_toml().unwrap());
-    let other = PolicySnapshot::new(PolicyVersion(2), parent, "test", seeded.weights.to_vec());
-    wiring::snapshots(&config).unwrap().put(&other).await.unwrap();
-    let promote = ["policy", "promote", "2", "--config", &file];
-    let (code, said) = command(&promote).await.unwrap_err();
-    assert!(code == 1 && said.contains("--because REASON"), "{said}");
-    let words: Vec<&str> = promote.into_iter().chain(["--because", "tried by hand"]).collect();
-    command(&words).await.unwrap();
-    let service = start(&config).await;
-    assert_eq!(service.policy().version, PolicyVersion(2));
-    assert!(service.drain(PATIENCE).await.clean);
-    drop(service);
-    command(&["policy", "verify", "2", "--config", &file]).await.unwrap();
+    observed
 }

@@ -31,7 +31,7 @@ async fn make_champion(tiny: &Tiny, config: &Config) {
     let one =
         PolicySnapshot::new(PolicyVersion(1), Some(PolicyVersion(0)), "test", weights.to_vec());
     wiring::snapshots(config).unwrap().put(&one).await.unwrap();
-    let mut words = ["policy", "promote", "1"].map(str::to_owned).to_vec();
+    let mut words = ["policy", "promote", "1", "--because", "a test"].map(str::to_owned).to_vec();
     words.extend(tiny.flags());
     command(&words).await.unwrap();
 }
