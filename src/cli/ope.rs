@@ -12,7 +12,7 @@ use super::settings::{ConfigArgs, FlagSetting};
 use super::{CliError, say, write_report};
 use crate::config::{Config, LogKind, Trainable};
 use crate::evaluate::off_policy::traffic::{Judged, Traffic, Window};
-use crate::evaluate::off_policy::{self, Logged, OffPolicyConfig, Refusal, Unusable};
+use crate::evaluate::off_policy::{self, Estimator, Logged, OffPolicyConfig, Refusal, Unusable};
 use crate::wiring::{OperatorLog, WiringError};
 use actors::clock::Clock;
 use actors::ports::LogError;
@@ -81,6 +81,9 @@ struct LimitArgs {
     /// Largest share of the weight that one decision may carry.
     #[arg(long, default_value_t = OffPolicyConfig::default().weight_share_max, value_name = "SHARE")]
     weight_share_max: f64,
+    /// What the verdict goes by; without it `sndr`, or `snips` where there is no reward model.
+    #[arg(long, value_name = "NAME")]
+    estimator: Option<String>,
     /// Where clipped IPS cuts weights.
     #[arg(long, default_value_t = OffPolicyConfig::default().clip, value_name = "WEIGHT")]
     clip: f64,
@@ -108,6 +111,7 @@ impl LimitArgs {
             queries_min: self.queries_min,
             ess_min: self.ess_min,
             weight_share_max: self.weight_share_max,
+            estimator: self.estimator.as_deref().map(estimator).transpose()?,
             clip: self.clip,
             alpha: self.alpha,
             bootstrap_draws: self.bootstrap,
@@ -128,6 +132,15 @@ impl LimitArgs {
         })?;
         Ok(config)
     }
+}
+
+/// The estimator of this name.
+fn estimator(name: &str) -> Result<Estimator, CliError> {
+    Estimator::ALL.into_iter().find(|known| known.name() == name).ok_or_else(|| {
+        let names: Vec<&str> = Estimator::ALL[1..].iter().map(|known| known.name()).collect();
+        let names = names.join(", ");
+        CliError::Usage(format!("--estimator `{name}` is none; there are {names}"))
+    })
 }
 
 /// Scores every policy and prints a table.

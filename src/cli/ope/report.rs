@@ -104,16 +104,21 @@ impl PolicyReport {
     }
 
     pub(super) fn estimated(self, found: Evaluation, logged: &Logged) -> Self {
-        let verdict = match found.estimate(found.estimator) {
-            Some(estimate) if estimate.difference.low > 0.0 => "better",
-            Some(estimate) if estimate.difference.high < 0.0 => "worse",
-            _ => "no difference found",
+        let by = found.estimates.get(found.estimator.name());
+        let (verdict, refused) = match by {
+            Some(Figure::Estimated(e)) if e.difference.low > 0.0 => ("better", None),
+            Some(Figure::Estimated(e)) if e.difference.high < 0.0 => ("worse", None),
+            Some(Figure::Refused { refused }) => ("refused", Some(refused.clone())),
+            Some(Figure::Estimated(_)) | None => ("no difference found", None),
         };
+        let diagnostics = refused.is_some().then(|| found.diagnostics.clone());
         Self {
             verdict,
             unusable: logged.unusable.clone(),
             reward_model_r_squared: logged.r_squared,
-            evaluation: Some(found),
+            evaluation: refused.is_none().then_some(found),
+            refused,
+            diagnostics,
             ..self
         }
     }

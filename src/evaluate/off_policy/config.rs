@@ -1,6 +1,7 @@
 //! The settings of off-policy estimates: what tames weights, how intervals are made, and when there
 //! is none.
 
+use super::estimators::Estimator;
 use super::reward_model::RewardModelConfig;
 use serde::{Deserialize, Serialize};
 
@@ -19,6 +20,10 @@ pub struct OffPolicyConfig {
     /// Largest share of otherwise usable records that no chance decided (greedy), in [0, 1]. Beyond
     /// it the explored rest is too small a part of the traffic to speak for it.
     pub unexplored_share_max: f64,
+    /// What a verdict goes by, chosen before the log is looked at; none for SNDR where there is a
+    /// reward model, else SNIPS. Close to the logged policy SNIPS is the sharper one of a difference
+    /// to it: weights near 1 cancel, a model's errors do not.
+    pub estimator: Option<Estimator>,
     /// Where weights are cut by clipped IPS and counted as clipped.
     pub clip: f64,
     /// Weight above which Switch-DR trusts the reward model alone.
@@ -47,6 +52,7 @@ impl Default for OffPolicyConfig {
             ess_min: 50.0,
             weight_share_max: 0.1,
             unexplored_share_max: 0.95,
+            estimator: None,
             clip: 10.0,
             switch: 10.0,
             shrinkage: 100.0,
@@ -82,6 +88,9 @@ impl OffPolicyConfig {
         }
         if !(0.0..=1.0).contains(&self.unexplored_share_max) {
             return bad("unexplored_share_max", "0 to 1");
+        }
+        if self.estimator == Some(Estimator::Logged) {
+            return bad("estimator", "an estimator of another policy than the logged one");
         }
         for (field, value) in
             [("clip", self.clip), ("switch", self.switch), ("shrinkage", self.shrinkage)]

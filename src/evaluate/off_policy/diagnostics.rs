@@ -157,6 +157,12 @@ pub enum Refusal {
         /// The choice.
         what: &'static str,
     },
+    /// Every replicate of the bootstrap has the same value.
+    #[error(
+        "not enough support: every reward behind the estimate is the same, so nothing says how \
+         far it may be off"
+    )]
+    NoSpread,
     /// Too many replicates of the bootstrap had no value.
     #[error("not enough support: {share:.3} of the bootstrap's replicates have no value")]
     Degenerate {

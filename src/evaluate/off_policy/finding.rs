@@ -56,7 +56,8 @@ pub struct Evaluation {
     /// What the weights are like.
     #[serde(flatten)]
     pub diagnostics: Diagnostics,
-    /// The estimator to go by: `sndr` where every row has a prediction, else `snips`.
+    /// The estimator to go by: the configured one, or `sndr` where every row has a prediction, else
+    /// `snips`.
     pub estimator: Estimator,
     /// Each estimator by name.
     pub estimates: BTreeMap<&'static str, Figure>,
@@ -92,33 +93,41 @@ pub fn evaluate(rows: &[Row], config: &OffPolicyConfig) -> Result<Evaluation, Re
         columns.figures.iter().map(|at| estimators::value(&total[at.clone()])).collect();
     let mut estimates = BTreeMap::new();
     for estimator in Estimator::ALL {
-        let figure = match (estimator.fits(rows), chosen.iter().position(|c| *c == estimator)) {
-            (Ok(()), Some(at)) => {
-                let reward = interval(values[at], &replicates[at], config.alpha);
-                // `Logged` is the first of all and needs nothing.
-                let paired = differences(&replicates[at], &replicates[0]);
-                let difference = interval(values[at] - values[0], &paired, config.alpha);
-                match (reward, difference) {
-                    (Ok(reward), Ok(difference)) => {
-                        Figure::Estimated(Estimate { reward, difference })
-                    }
-                    (Err(refusal), _) | (_, Err(refusal)) => {
-                        Figure::Refused { refused: refusal.to_string() }
-                    }
-                }
-            }
-            (Err(refusal), _) => Figure::Refused { refused: refusal.to_string() },
-            (Ok(()), None) => continue,
+        let found = estimator.fits(rows).and_then(|()| {
+            let at = chosen.iter().position(|known| *known == estimator).unwrap_or(0);
+            check_spread(estimator, &replicates[at])?;
+            // `Logged` is the first of all and needs nothing.
+            let paired = differences(&replicates[at], &replicates[0]);
+            let reward = interval(values[at], &replicates[at], config.alpha)?;
+            let difference = interval(values[at] - values[0], &paired, config.alpha)?;
+            Ok(Estimate { reward, difference })
+        });
+        let figure = match found {
+            Ok(estimate) => Figure::Estimated(estimate),
+            Err(refusal) => Figure::Refused { refused: refusal.to_string() },
         };
         estimates.insert(estimator.name(), figure);
     }
-    let estimator = primary(rows);
+    let estimator = primary(rows, config)?;
     Ok(Evaluation { diagnostics, estimator, estimates, sequence: sequence(rows, config) })
 }
 
 /// The estimator that a verdict goes by.
-fn primary(rows: &[Row]) -> Estimator {
-    if Estimator::Sndr.fits(rows).is_ok() { Estimator::Sndr } else { Estimator::Snips }
+fn primary(rows: &[Row], config: &OffPolicyConfig) -> Result<Estimator, Refusal> {
+    match config.estimator {
+        Some(estimator) => estimator.fits(rows).map(|()| estimator),
+        None if Estimator::Sndr.fits(rows).is_ok() => Ok(Estimator::Sndr),
+        None => Ok(Estimator::Snips),
+    }
+}
+
+/// Whether the replicates of an estimate differ at all: where every reward that counts is the same,
+/// drawing them again says nothing of the others.
+fn check_spread(estimator: Estimator, replicates: &[f64]) -> Result<(), Refusal> {
+    let is_weighted = !matches!(estimator, Estimator::Logged | Estimator::Dm);
+    let first = replicates.first().copied().unwrap_or(f64::NAN);
+    let is_constant = replicates.iter().all(|value| (value - first).abs() < 1e-12);
+    if is_weighted && is_constant { Err(Refusal::NoSpread) } else { Ok(()) }
 }
 
 /// Weight and reward of each query: rows of one query count as one value, their mean.
@@ -188,7 +197,7 @@ pub fn compare(candidate: &[Row], champion: Option<&[Row]>, config: &OffPolicyCo
         supported: false,
         reason: String::new(),
         difference: None,
-        estimator: primary(&candidate),
+        estimator: config.estimator.unwrap_or(Estimator::Snips),
         ess: worst.ess,
         weight_max: worst.weight_max,
         clipped_share: worst.clipped_share,
@@ -242,21 +251,41 @@ fn paired(
         Some(rows) => (rows, &chosen),
         None => (candidate, &logged),
     };
+    let has_model = chosen.contains(&Estimator::Sndr);
+    let primary = match config.estimator {
+        Some(estimator) => {
+            estimator.fits(candidate)?;
+            estimator.fits(champion.unwrap_or(candidate))?;
+            estimator
+        }
+        None => {
+            if has_model {
+                Estimator::Sndr
+            } else {
+                Estimator::Snips
+            }
+        }
+    };
     let columns = Columns::new(&[(candidate, &chosen), other], config);
     let mut rng = StdRng::seed_from_u64(config.seed);
     let replicates = columns.table.replicates(&columns.figures, config.bootstrap_draws, &mut rng);
     let total = columns.table.total();
     let value = |at: usize| estimators::value(&total[columns.figures[at].clone()]);
     let mut found = BTreeMap::new();
-    for (at, estimator) in chosen.iter().enumerate().skip(1) {
+    for (at, &estimator) in chosen.iter().enumerate().skip(1) {
         let against = chosen.len() + at;
         let values = differences(&replicates[at], &replicates[against]);
-        if let Ok(spread) = interval(value(at) - value(against), &values, config.alpha) {
-            found.insert(estimator.name(), spread);
+        let difference = check_spread(estimator, &replicates[at])
+            .and_then(|()| interval(value(at) - value(against), &values, config.alpha));
+        match difference {
+            Ok(spread) => {
+                found.insert(estimator.name(), spread);
+            }
+            Err(refusal) if estimator == primary => return Err(refusal),
+            Err(_) => {}
         }
     }
-    let has_model = chosen.contains(&Estimator::Sndr);
-    Ok((if has_model { Estimator::Sndr } else { Estimator::Snips }, found))
+    Ok((primary, found))
 }
 
 /// The rows of the decisions that both have, in the candidate's order.

@@ -108,6 +108,36 @@ fn queries_are_drawn_whole() {
 }
 
 #[test]
+fn rewards_that_are_all_the_same_give_no_interval() {
+    let mut rows = coins(300, 0.8, 6);
+    rows.iter_mut().filter(|row| row.weight() > 1.0).for_each(|row| row.reward = 1.0);
+    rows.iter_mut().filter(|row| row.weight() < 1.0).for_each(|row| row.weights = vec![0.0]);
+    rows.iter_mut().for_each(|row| row.prediction = None);
+    let found = evaluate(&rows, &OffPolicyConfig::default()).unwrap();
+    let Figure::Refused { refused } = &found.estimates["snips"] else { panic!("{found:?}") };
+    assert!(refused.contains("every reward behind the estimate is the same"), "{refused}");
+    let finding = compare(&rows, None, &OffPolicyConfig::default());
+    assert!(!finding.supported && finding.difference.is_none(), "{finding:?}");
+    assert_eq!(&finding.reason, refused);
+}
+
+#[test]
+fn the_estimator_of_a_verdict_is_the_configured_one_or_refused() {
+    let rows = coins(300, 0.6, 7);
+    let config = |estimator| OffPolicyConfig { estimator, ..OffPolicyConfig::default() };
+    let snips = config(Some(Estimator::Snips));
+    assert_eq!(evaluate(&rows, &snips).unwrap().estimator, Estimator::Snips);
+    let finding = compare(&rows, None, &snips);
+    assert_eq!(finding.estimator, Estimator::Snips);
+    let (low, value, high) = finding.difference.unwrap();
+    let expected = finding.estimates["snips"];
+    assert_eq!((low, value, high), (expected.low, expected.value, expected.high));
+    let rips = config(Some(Estimator::Rips));
+    assert_eq!(evaluate(&rows, &rips), Err(Refusal::Missing { what: "rewards of single steps" }));
+    assert_eq!(compare(&rows, None, &rips).reason, "the log has no rewards of single steps");
+}
+
+#[test]
 fn an_evaluation_is_plain_json() {
     let found = evaluate(&coins(300, 0.6, 5), &OffPolicyConfig::default()).unwrap();
     let json = serde_json::to_value(&found).unwrap();
