@@ -142,6 +142,8 @@ pub enum Detector {
     JudgeProbe,
     /// Judged reward and gold part.
     Hacking,
+    /// The champion differs from itself.
+    Instrumentation,
 }
 
 impl Detector {
@@ -155,6 +157,7 @@ impl Detector {
             Self::JudgeName => "judge_name",
             Self::JudgeProbe => "judge_probe",
             Self::Hacking => "hacking",
+            Self::Instrumentation => "instrumentation",
         }
     }
 }

@@ -58,8 +58,10 @@ pub struct Reranker;
 enum Change {
     /// Other weights, for the champion's place or beside it.
     Take { snapshot: Arc<PolicySnapshot>, is_champion: bool, reply: SwapReply },
-    /// Fewer candidates.
+    /// Fewer candidates: these are left.
     KeepOnly(Vec<PolicyVersion>),
+    /// One candidate less; who is told once that is so.
+    Forget(PolicyVersion, RpcReplyPort<()>),
 }
 
 type Waiting = (Box<DecideRequest>, Reply);
@@ -116,6 +118,9 @@ impl Actor for Reranker {
                 state.changes.push_back(Change::Take { snapshot, is_champion: false, reply });
             }
             Message::KeepOnly(versions) => state.changes.push_back(Change::KeepOnly(versions)),
+            Message::Forget(version, told) => {
+                state.changes.push_back(Change::Forget(version, told));
+            }
             Message::Loaded(result) => state.loaded(result?),
             Message::Decided(over) => {
                 let (pass, results) = (*over.0)?;
@@ -155,7 +160,12 @@ impl State {
             Some(Change::Take { snapshot, is_champion, reply }) => {
                 return self.take(myself, (snapshot, is_champion), reply);
             }
-            Some(Change::KeepOnly(versions)) => return self.keep_only(myself, versions),
+            Some(Change::KeepOnly(versions)) => return self.keep_only(myself, versions, None),
+            Some(Change::Forget(version, told)) => {
+                let kept = self.args.hosted.borrow().clone();
+                let kept = kept.iter().map(|s| s.version).filter(|other| *other != version);
+                return self.keep_only(myself, kept.collect(), Some(told));
+            }
             None => {}
         }
         // A caller whose deadline passed is not worth a forward pass.
@@ -292,7 +302,12 @@ impl State {
         );
     }
 
-    fn keep_only(&mut self, myself: &ActorRef<Message>, versions: Vec<PolicyVersion>) {
+    fn keep_only(
+        &mut self,
+        myself: &ActorRef<Message>,
+        versions: Vec<PolicyVersion>,
+        told: Option<RpcReplyPort<()>>,
+    ) {
         self.args.hosted.send_modify(|hosted| hosted.retain(|c| versions.contains(&c.version)));
         self.is_busy = true;
         let myself = myself.clone();
@@ -302,7 +317,9 @@ impl State {
                 model.hosted()
             },
             move |result| {
+                let told = told.filter(|_| result.is_ok());
                 let _ = myself.send_message(Message::Kept(result));
+                let _ = told.map(|told| told.send(()));
             },
         );
     }

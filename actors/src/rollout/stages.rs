@@ -8,6 +8,7 @@ use super::{CanaryConfig, Comparison, ShadowConfig, ShadowFigures};
 use crate::sequential::rule::{Finding, Rule};
 use crate::sequential::{Moments, confidence, quantile, ratio};
 use crate::types::{Digest, PolicySnapshot, PolicyState, StageEvidence};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// Metrics that harm is looked for in: reward and four guard-rails share `alpha_harm`.
@@ -215,7 +216,8 @@ pub fn canary_step(
         return over(false, format!("harm: {shown}"));
     }
     let (own, other) = seen.split;
-    if ratio::mismatch(seen.split, share / (share + CONTROL_SHARE)) >= MISMATCH {
+    let places = seen.settled.unwrap_or(share);
+    if ratio::mismatch(seen.split, places / (places + CONTROL_SHARE)) >= MISMATCH {
         return over(
             false,
             format!("{own} and {other} units are not the split that was asked for"),
@@ -234,6 +236,42 @@ pub fn canary_step(
         return over(false, format!("undecided within its time: {shown}"));
     }
     Step::Stay(shown)
+}
+
+/// What the champion's experiment against itself shows.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct AaFigures {
+    /// Units of either arm with a reward.
+    pub units: (u64, u64),
+    /// Reward of the one arm less that of the other.
+    pub difference: f64,
+    /// Its anytime-valid interval; absent before it has one.
+    pub interval: Option<(f64, f64)>,
+    /// What cannot be by chance alone.
+    pub bias: Option<String>,
+}
+
+/// A look at the champion's experiment against itself, by the rules of a canary with no margin.
+pub fn aa_figures(config: &CanaryConfig, seen: &Comparison) -> AaFigures {
+    let rule = Rule { margin: 0.0, alpha_win: config.alpha_harm / METRICS, ..rule(config) };
+    let look = rule.look(&seen.treatment.reward, &seen.control.reward);
+    let units = (seen.treatment.reward.count, seen.control.reward.count);
+    let interval = look.difference.map(|difference| (difference.low, difference.high));
+    let shown = format!("{:+.4} between {} and {} units", look.estimate, units.0, units.1);
+    let guards = guards(config, seen);
+    let breached = guards.iter().find(|guard| guard.excess.is_some_and(|excess| excess > 0.0));
+    let split = config.aa_share / (config.aa_share + CONTROL_SHARE);
+    let what = if look.finding != Finding::Undecided {
+        Some("rewards differ".to_owned())
+    } else if ratio::mismatch(seen.split, split) >= MISMATCH {
+        Some(format!("{:?} units are not the split that was asked for", seen.split))
+    } else {
+        breached.map(|guard| format!("{} differ", guard.name))
+    };
+    let bias = what.map(|what| {
+        format!("the instrumentation is biased: the champion against itself: {what}, {shown}")
+    });
+    AaFigures { units, difference: look.estimate, interval, bias }
 }
 
 fn canary_evidence(
