@@ -45,6 +45,8 @@ pub struct Comparison {
     pub preferences: (u64, u64, u64),
     /// Units of treatment and of control since the share was last changed: the split to be checked.
     pub split: (u64, u64),
+    /// Units of treatment and of control that were judged since then.
+    pub fresh: (u64, u64),
     /// The split is of treatment's places below this, where the share was changed: they were its
     /// own before, so that nodes that follow late distort nothing. `None`: of all.
     pub settled: Option<f64>,
@@ -116,6 +118,7 @@ impl Comparison {
         let is_new =
             |(partition, offset): Place| since.get(&partition).is_none_or(|first| offset >= *first);
         let mut split = [BTreeSet::<&str>::new(), BTreeSet::new()];
+        let mut fresh = [BTreeSet::<&str>::new(), BTreeSet::new()];
         let mut comparison = Self { settled: settled(ledger, version, is_new), ..Self::default() };
         let mut attempts = BTreeMap::<&str, (u64, u64)>::new();
         let mut units = [BTreeMap::<&str, UnitSums>::new(), BTreeMap::new()];
@@ -155,16 +158,21 @@ impl Comparison {
                 continue;
             }
             units[arm].entry(unit).or_default().add(outcome);
+            if is_new(place) && outcome.reward.is_some() {
+                fresh[arm].insert(unit);
+            }
         }
-        let mut both: Vec<&str> =
+        let mut both: BTreeSet<&str> =
             units[0].keys().filter(|unit| units[1].contains_key(*unit)).copied().collect();
         comparison.mixed = both.len() as u64;
         attempts.retain(|unit, _| !both.contains(unit));
         both.extend(tainted);
-        for unit in both {
+        for unit in &both {
             units[0].remove(unit);
             units[1].remove(unit);
         }
+        fresh.iter_mut().for_each(|units| units.retain(|unit| !both.contains(unit)));
+        comparison.fresh = (fresh[0].len() as u64, fresh[1].len() as u64);
         comparison.split = (split[0].len() as u64, split[1].len() as u64);
         comparison.treatment = ArmFigures::of(units[0].values());
         comparison.treatment.failures = shares(attempts.values());

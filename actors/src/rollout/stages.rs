@@ -151,12 +151,24 @@ struct Guard {
     excess: Option<f64>,
 }
 
+/// A share with one more unit of either kind, so that an arm whose units all fail can be told from
+/// one whose units never do (Agresti, Caffo, The American Statistician 54(4), 2000).
+fn widened(share: &Moments) -> Moments {
+    let mut share = *share;
+    share.push(0.0, 0.0);
+    share.push(1.0, 0.0);
+    share
+}
+
 fn guards(config: &CanaryConfig, seen: &Comparison) -> [Guard; 4] {
     let (treatment, control) = (&seen.treatment, &seen.control);
     let alpha = config.alpha_harm / METRICS;
     let limits = &config.guards;
     let above = |own: &Moments, other: &Moments| {
-        confidence::difference_low(own, other, alpha, config.tuned_for)
+        let low = confidence::difference_low(own, other, alpha, config.tuned_for);
+        // Where no unit differs from another there is nothing to doubt once there are enough.
+        let is_plain = own.count.min(other.count) >= config.units_min;
+        low.or_else(|| is_plain.then_some(own.mean - other.mean))
     };
     let threshold = control.latency_p95().map(|p95| p95 * limits.latency_ratio);
     let slow = threshold.and_then(|threshold| {
@@ -167,7 +179,7 @@ fn guards(config: &CanaryConfig, seen: &Comparison) -> [Guard; 4] {
         };
         // Of control 5% lie above its own 95th percentile; of the candidate no more may lie above
         // the widened one.
-        let own = of(&treatment.durations).moments();
+        let own = widened(&of(&treatment.durations).moments());
         confidence::asymptotic_low(&own, alpha, config.tuned_for).map(|low| low - 0.05)
     });
     let mut scaled = control.tokens;
@@ -176,11 +188,12 @@ fn guards(config: &CanaryConfig, seen: &Comparison) -> [Guard; 4] {
     [
         Guard {
             name: "errors",
-            excess: above(&treatment.failures, &control.failures).map(|low| low - limits.errors),
+            excess: above(&widened(&treatment.failures), &widened(&control.failures))
+                .map(|low| low - limits.errors),
         },
         Guard {
             name: "abstentions",
-            excess: above(&treatment.abstentions, &control.abstentions)
+            excess: above(&widened(&treatment.abstentions), &widened(&control.abstentions))
                 .map(|low| low - limits.abstentions),
         },
         Guard { name: "latency", excess: slow },
@@ -224,8 +237,8 @@ pub fn canary_step(
         );
     }
     let is_last = config.shares.last().is_none_or(|last| share >= *last);
-    let has_enough =
-        treatment.reward.count >= config.units_min && control.reward.count >= config.units_min;
+    // At this share, whatever the ones before it saw.
+    let has_enough = seen.fresh.0.min(seen.fresh.1) >= config.units_min;
     if has_enough && !is_last {
         return over(true, format!("no harm: {shown}"));
     }
