@@ -8,14 +8,14 @@
 //! own.
 
 mod alarms;
+mod records;
 mod stages;
 
 use crate::clock::Clock;
 use crate::compute::{Compute, ComputeMode};
 use crate::drift::{self, Alarm, Monitor, Seen};
 use crate::ports::{EventLog, ExamineError, Examiner, SnapshotStore, Stream};
-use crate::rollout::{AA, Board, Config, Effect, Issuer, Ledger, Path, Recent, Shadows};
-use crate::rollout::AaFigures;
+use crate::rollout::{AA, AaFigures, Board, Config, Effect, Issuer, Ledger, Path, Recent, Shadows};
 use crate::slot::Request;
 use crate::tail::{self, Change, Next, Share, Source, Task, Turn};
 use crate::telemetry;
@@ -25,7 +25,7 @@ use crate::types::{
 };
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use serde::{Deserialize, Serialize};
-pub(crate) use stages::policy_record;
+pub(crate) use records::policy_record;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;

@@ -9,6 +9,7 @@
 mod config;
 mod messages;
 mod model;
+mod probe;
 
 use crate::bounds::{Broken, guarded};
 use crate::compute::{Compute, ComputeError, ComputeMode};
@@ -22,6 +23,7 @@ pub use config::Config;
 pub use messages::{Error, Message, Observed, Results};
 use messages::{Pass, PassBox, Reply, SwapBox, SwapOver, SwapReply};
 use model::Model;
+use probe::probe;
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -387,19 +389,5 @@ fn lost_or<T>(over: Result<Result<T, ComputeError>, Broken>) -> Result<T, String
         Ok(Ok(value)) => Ok(value),
         Ok(Err(error)) => Err(format!("policy model is lost: {error}")),
         Err(broken) => Err(format!("policy model is lost: {broken}")),
-    }
-}
-
-/// The request of a readiness check: one query, one candidate, no chance.
-fn probe() -> DecideRequest {
-    let text = "is the policy ready".to_owned();
-    let document = Document { id: "probe".into(), text: text.clone(), ..Document::default() };
-    DecideRequest {
-        id: DecisionId::from("probe"),
-        query: Query { text, ..Query::default() },
-        candidates: vec![Candidate { document, score: 1.0, rank: 0 }],
-        limits: SelectionLimits { k_min: 1, k_max: 1, token_budget: 512 },
-        exploration: Exploration::Greedy,
-        policy: None,
     }
 }

@@ -27,4 +27,6 @@ pub use config::{
 pub use ledger::{Ledger, Outcome, Place};
 pub use recent::Recent;
 pub use shadows::{ShadowFigures, Shadows};
-pub use stages::{AaFigures, Step, aa_figures, canary_step, inputs_digest, shadow_step, win_evidence};
+pub use stages::{
+    AaFigures, Step, aa_figures, canary_step, inputs_digest, shadow_step, win_evidence,
+};

@@ -2,12 +2,12 @@
 //!
 //! Every step is one append, numbered; what became of it comes back by the log.
 
+use super::records::{policy_record, standing_from};
 use super::{Message, Model, State};
 use crate::bounds::{caught, guarded};
 use crate::ports::{ExamineError, Examiner, NewRecord, SnapshotError, Stream};
 use crate::rollout::{self, Comparison, Standing, Step};
 use crate::sequential::discovery::e_benjamini_hochberg;
-use crate::tail::record;
 use crate::telemetry;
 use crate::types::{PolicyRecord, PolicyState, PolicyVersion, StageEvidence};
 use ractor::ActorRef;
@@ -350,36 +350,6 @@ impl State {
             }
         }
     }
-}
-
-/// A stage counts from where it began, which is where the one before it ended.
-fn standing_from(
-    earlier: &[StageEvidence],
-    evidence: &StageEvidence,
-) -> Vec<crate::types::LogPosition> {
-    match evidence.stage {
-        // These look at all that is newest.
-        PolicyState::Parity | PolicyState::Offline | PolicyState::Candidate => Vec::new(),
-        _ => earlier
-            .iter()
-            .rev()
-            .find(|before| before.stage != evidence.stage || before.share != evidence.share)
-            .map(|before| before.through.clone())
-            .unwrap_or_default(),
-    }
-}
-
-/// A record of the policies as it goes into the log.
-pub(crate) fn policy_record(policy: &PolicyRecord) -> Result<NewRecord, String> {
-    let key = policy.version.to_string();
-    let step = match (policy.step, policy.alarm_until_ms) {
-        (Some(step), _) => format!("step{step}"),
-        (None, Some(until_ms)) => format!("{}-until{until_ms}", policy.time_ms),
-        (None, None) => policy.time_ms.to_string(),
-    };
-    let id = format!("{key}-{}-{step}", policy.state.word());
-    let source = Stream::Policies.topic();
-    record(&key, (&id, source), policy).map_err(|error| error.to_string())
 }
 
 fn unread(error: SnapshotError) -> ExamineError {

@@ -195,11 +195,7 @@ impl Comparison {
 }
 
 /// The highest place that the candidate served before its share was changed.
-fn settled(
-    ledger: &Ledger,
-    version: PolicyVersion,
-    is_new: impl Fn(Place) -> bool,
-) -> Option<f64> {
+fn settled(ledger: &Ledger, version: PolicyVersion, is_new: impl Fn(Place) -> bool) -> Option<f64> {
     let own = ledger.of(version).filter(|(place, outcome)| {
         outcome.assignment.arm == (Arm::Candidate { version }) && !is_new(*place)
     });

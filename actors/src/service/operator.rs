@@ -5,12 +5,12 @@
 
 use super::{OBSERVE_DEADLINE, OperatorError, ServiceHandle};
 use crate::bounds::guarded;
-use crate::{policy_follower, reranker};
 use crate::ports::Stream;
 use crate::promoter::policy_record;
 use crate::rollout::Board;
 use crate::telemetry;
 use crate::types::{PolicyRecord, PolicyState, PolicyVersion};
+use crate::{policy_follower, reranker};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::Duration;

@@ -125,7 +125,8 @@ async fn interleaved_units_get_one_context_of_both_and_credit_goes_by_citation()
     assert!((share - 0.5).abs() < 0.2, "{credits:?}");
     let last = records(&world).into_iter().rfind(|r| r.version == version).unwrap();
     let figures = &last.evidence.last().unwrap().figures;
-    let preferred = ["champion", "candidate", "neither"].map(|w| figures[&format!("preferred_{w}")]);
+    let preferred =
+        ["champion", "candidate", "neither"].map(|w| figures[&format!("preferred_{w}")]);
     assert!(preferred[0] + preferred[1] > 20.0, "{preferred:?}");
     assert_eq!(figures["mixed_units"], 0.0);
     assert_log(&world);
@@ -143,8 +144,7 @@ async fn a_spent_budget_serves_greedily_says_so_and_what_is_let_go_costs_nothing
     // Refused at the door: nothing was explored.
     world.generator.knob.delay(Duration::from_secs(1));
     let first = service.answer(asked(0), Overrides::default());
-    let (first, second) =
-        tokio::join!(first, service.answer(asked(1), Overrides::default()));
+    let (first, second) = tokio::join!(first, service.answer(asked(1), Overrides::default()));
     assert!(first.is_ok() && second.is_err());
     world.generator.knob.delay(Duration::ZERO);
     for n in 2..10 {
@@ -157,7 +157,8 @@ async fn a_spent_budget_serves_greedily_says_so_and_what_is_let_go_costs_nothing
     let episodes: Vec<Episode> = world.log.read(Stream::Episodes);
     let why = |e: &Episode| e.unusable_for_ope.clone();
     assert_eq!(episodes.iter().filter(|e| why(e).is_none()).count(), 5);
-    let held: Vec<_> = episodes.iter().filter(|e| why(e).as_deref() == Some("budget_spent")).collect();
+    let held: Vec<_> =
+        episodes.iter().filter(|e| why(e).as_deref() == Some("budget_spent")).collect();
     assert_eq!(held.len(), 4);
     let is_greedy = |e: &&Episode| !e.decision.as_ref().unwrap().is_explored();
     assert!(held.iter().all(|e| is_greedy(&e)));

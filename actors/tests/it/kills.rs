@@ -139,10 +139,8 @@ async fn stale_steps(world: &World, service: &ServiceHandle, version: PolicyVers
     assert_eq!(after.standing(version), before.standing(version));
     assert_eq!((after.champion(), after.line()), (before.champion(), before.line()));
     let most = all.len() as u64;
-    until(service, "reads on", move |s| async move {
-        s.board().await.unwrap().outrun() >= most
-    })
-    .await;
+    until(service, "reads on", move |s| async move { s.board().await.unwrap().outrun() >= most })
+        .await;
     assert_eq!(service.board().await.unwrap().standing(version), before.standing(version));
 }
 

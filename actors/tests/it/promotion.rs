@@ -205,7 +205,10 @@ async fn no_share_is_passed_before_its_minimum_of_units() {
     load.stop().await;
     let last = records(&world).into_iter().rfind(|r| r.version == version).unwrap();
     let figures = &last.evidence.last().unwrap().figures;
-    assert!(figures["treatment_judged"] >= 60.0 && figures["control_judged"] >= 60.0, "{figures:?}");
+    assert!(
+        figures["treatment_judged"] >= 60.0 && figures["control_judged"] >= 60.0,
+        "{figures:?}"
+    );
 }
 
 #[tokio::test(start_paused = true)]

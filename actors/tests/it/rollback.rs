@@ -225,7 +225,11 @@ async fn a_champion_without_a_certificate_or_with_a_forged_or_foreign_one_does_n
         config.promotion.allow_uncertified = true;
         let service = start_at(&world, clock, config).await;
         assert_eq!(service.policy().version, PolicyVersion(9), "the operator's word");
-        assert_eq!(service.observe().await.policy_follower.unwrap().uncertified, 1, "and it is told");
+        assert_eq!(
+            service.observe().await.policy_follower.unwrap().uncertified,
+            1,
+            "and it is told"
+        );
     }
     // The same claims under the right key do serve.
     let world = world().await;

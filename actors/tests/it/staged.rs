@@ -5,7 +5,9 @@ use actors::clock::Clock;
 use actors::fakes::{FakeSeal, Lesson, World, snapshot};
 use actors::ports::{Seal as _, Signature, Stream};
 use actors::rollout::{Board, Effect, Grant, Path, check};
-use actors::service::{Overrides, Service, ServiceConfig, ServiceError, ServiceHandle, UpdateOutcome};
+use actors::service::{
+    Overrides, Service, ServiceConfig, ServiceError, ServiceHandle, UpdateOutcome,
+};
 use actors::types::{
     Arm, Certificate, Episode, PolicyRecord, PolicyState, PolicyVersion, Query, Served,
 };
@@ -153,7 +155,7 @@ pub(crate) fn path(world: &World, version: PolicyVersion) -> Vec<(PolicyState, O
 
 /// The whole way of a candidate that becomes champion.
 pub(crate) fn whole_way() -> Vec<(PolicyState, Option<f64>)> {
-    use PolicyState::{Candidate, Canary, Champion, Offline, Parity, Shadow};
+    use PolicyState::{Canary, Candidate, Champion, Offline, Parity, Shadow};
     let shares = [Some(0.05), Some(0.2), Some(0.5)];
     let before = [Candidate, Parity, Offline, Shadow].map(|state| (state, None));
     let canaries = shares.map(|share| (Canary, share));
@@ -192,7 +194,11 @@ pub(crate) fn assert_log(world: &World) {
             continue;
         };
         let stamp = &decision.policy;
-        assert_eq!(certified.get(&stamp.version), Some(&stamp.digest), "{stamp:?} is not certified");
+        assert_eq!(
+            certified.get(&stamp.version),
+            Some(&stamp.digest),
+            "{stamp:?} is not certified"
+        );
         if let (Arm::Candidate { version }, None) = (assignment.arm, &assignment.fell_back) {
             assert_eq!(stamp.version, version, "another served than was assigned");
         }

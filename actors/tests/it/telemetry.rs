@@ -1,11 +1,11 @@
 //! What a service says about itself while it works: metrics and spans.
 
-use crate::staged::{Load, propose, staged, start_at, until_state};
 use crate::bench::{
     MINUTE, ask, assert_laws, config, query, start, until_judged, until_kept, world,
 };
-use actors::episode::OnRetrievalFailure;
+use crate::staged::{Load, propose, staged, start_at, until_state};
 use actors::clock::Clock;
+use actors::episode::OnRetrievalFailure;
 use actors::fakes::{Lesson, snapshot};
 use actors::ports::{EventLog, NewRecord, Stream};
 use actors::service::{Overrides, ServiceConfig};

@@ -5,7 +5,7 @@
 use super::*;
 use crate::rollout::{Recent, Routing, Shadows};
 use crate::types::{
-    Agreement, Assignment, CandidateStates, Candidate, Decision, DecisionId, Document, Episode,
+    Agreement, Assignment, Candidate, CandidateStates, Decision, DecisionId, Document, Episode,
     Exploration, Gate, Outcome as Ending, PolicyStamp, Query, Reward, RewardPart, RewardRecord,
     SelectionLimits, ShadowRecord, Verdict, Votes,
 };
@@ -170,7 +170,8 @@ fn units(treated: bool, count: usize) -> Vec<String> {
 fn a_unit_is_one_observation_the_mean_of_its_queries() {
     let (own, other) = (units(true, 2), units(false, 1));
     let mut ledger = Ledger::default();
-    let rewards = [(&own[0], 1.0), (&own[0], 0.0), (&own[0], 0.5), (&own[1], 1.0), (&other[0], 0.25)];
+    let rewards =
+        [(&own[0], 1.0), (&own[0], 0.0), (&own[0], 0.5), (&own[1], 1.0), (&other[0], 0.25)];
     for (n, (unit, value)) in (0..).zip(rewards) {
         ledger.episode((0, n), &episode(n, unit, 0.5));
         ledger.reward(&reward(n, value));
