@@ -141,6 +141,8 @@ pub enum Detector {
     JudgeProbe,
     /// Judged reward and gold part.
     Hacking,
+    /// The champion differs from itself.
+    Instrumentation,
 }
 
 impl Detector {
@@ -154,6 +156,7 @@ impl Detector {
             Self::JudgeName => "judge_name",
             Self::JudgeProbe => "judge_probe",
             Self::Hacking => "hacking",
+            Self::Instrumentation => "instrumentation",
         }
     }
 }

@@ -10,7 +10,7 @@ mod world;
 
 pub use examiner::{FakeExaminer, FakeSeal, Findings};
 pub use log::MemoryLog;
-pub use models::{FakeLearner, FakePolicy, Lesson, snapshot};
+pub use models::{FakeLearner, FakePolicy, Lesson, snapshot, snapshot_with};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::SeqCst};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;

@@ -46,7 +46,7 @@ pub enum Message {
     #[doc(hidden)]
     Hosted(arms::Hosted),
     /// The try to make a champion serve is over (sent by itself).
-    Adopted(PolicyVersion, Result<(), Failure>),
+    Adopted(PolicyVersion, Result<Arc<PolicySnapshot>, Failure>),
     /// Looks again whether something is to be done (sent by itself).
     Retry,
     /// Asks for the board; `None` until the stream was read to its end.
@@ -71,14 +71,16 @@ pub struct Args {
     pub host: HostBoth,
     /// Tells everyone who serves which units.
     pub routing: watch::Sender<Arc<Routing>>,
-    /// Digest of the weights before anything was learned: they need no certificate.
-    pub first: Digest,
+    /// The weights before anything was learned: they need no certificate, and no store.
+    pub first: Arc<PolicySnapshot>,
     /// Knows whose signatures count.
     pub seal: Arc<dyn Seal>,
     /// Whether weights without a valid certificate serve all the same.
     pub allow_uncertified: bool,
     /// Share of the units of an experiment that get an interleaved context.
     pub interleaved: f64,
+    /// Share of the units that the champion's experiment against itself treats.
+    pub aa_share: f64,
     /// Name of this process: each has a consumer of its own.
     pub node: String,
     /// Bounds.
@@ -87,6 +89,8 @@ pub struct Args {
 
 /// Verdicts on certificates that are remembered.
 const VERDICTS_MAX: usize = 1_024;
+/// Weights that served and stay at hand: the champion's and those before it.
+const SERVED_MAX: usize = 2;
 
 /// Counters since the last start.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -124,6 +128,8 @@ pub struct State {
     failures: u32,
     /// Oldest first; the last is to serve.
     champions: VecDeque<PolicyRecord>,
+    /// Weights that served last, so that the way back needs no store.
+    served: VecDeque<Arc<PolicySnapshot>>,
     /// What the records so far come to.
     board: Board,
     arms: Arms,
@@ -159,6 +165,7 @@ impl Actor for PolicyFollower {
             is_adopting: false,
             failures: 0,
             champions: VecDeque::new(),
+            served: VecDeque::new(),
             board: Board::default(),
             verdicts: HashMap::new(),
             arms: Arms::default(),
@@ -178,6 +185,7 @@ impl Actor for PolicyFollower {
             Message::Adopted(version, result) => state.adopted(&myself, version, result),
             Message::Hosted(hosted) => state.hosted(&myself, hosted),
             Message::Retry => {
+                state.rested();
                 state.adopt(&myself);
                 state.reconcile(&myself);
             }
@@ -229,7 +237,14 @@ impl State {
         // With what earlier records said of it: a compacted stream does not repeat a certificate.
         let standing = self.board.standing(record.version).map(|s| s.record.clone());
         let record = standing.unwrap_or(record);
-        if !is_champion || !self.may_serve(&record, Grant::Champion) {
+        if !is_champion {
+            return;
+        }
+        // What was taken back is nothing to fall back on.
+        let line = self.board.line();
+        self.champions.retain(|earlier| line.contains(&earlier.version));
+        self.is_settled = false;
+        if !self.may_serve(&record, Grant::Champion) {
             return;
         }
         self.champions.push_back(record);
@@ -243,7 +258,7 @@ impl State {
     /// Whether the weights may do this: their certificate says so, or nothing was learned yet, or
     /// the operator took it upon himself.
     fn may_serve(&mut self, record: &PolicyRecord, grant: Grant) -> bool {
-        if record.digest == self.args.first {
+        if record.digest == self.args.first.digest {
             return true;
         }
         let signature = record.certificate.as_ref().map(|c| c.signature.as_str());
@@ -282,25 +297,38 @@ impl State {
             return;
         };
         self.is_adopting = true;
+        let at_hand = self.at_hand(&record.digest);
         let (args, record, myself) = (self.args.clone(), record.clone(), myself.clone());
         ractor::concurrency::spawn(async move {
             let limit = Duration::from_millis(args.config.deadline_ms);
             let version = record.version;
-            let over = crate::bounds::guarded(limit, fetch_and_swap(args, record, limit)).await;
+            let work = fetch_and_swap(args, (record, at_hand), limit);
+            let over = crate::bounds::guarded(limit, work).await;
             let result = over.unwrap_or_else(|broken| Err(Failure::Passing(broken.to_string())));
             let _ = myself.send_message(Message::Adopted(version, result));
         });
+    }
+
+    /// Weights that need not be fetched.
+    fn at_hand(&self, digest: &Digest) -> Option<Arc<PolicySnapshot>> {
+        let kept = self.served.iter().chain(self.arms.kept()).chain([&self.args.first]);
+        kept.into_iter().find(|snapshot| snapshot.digest == *digest).cloned()
     }
 
     fn adopted(
         &mut self,
         myself: &ActorRef<Message>,
         version: PolicyVersion,
-        result: Result<(), Failure>,
+        result: Result<Arc<PolicySnapshot>, Failure>,
     ) {
         self.is_adopting = false;
         match result {
-            Ok(()) => {
+            Ok(snapshot) => {
+                self.served.retain(|other| other.version != snapshot.version);
+                self.served.push_back(snapshot);
+                while self.served.len() > SERVED_MAX {
+                    self.served.pop_front();
+                }
                 self.failures = 0;
                 self.counters.adopted += 1;
                 self.counters.champion = version;
@@ -327,11 +355,18 @@ impl State {
     }
 }
 
-async fn fetch_and_swap(args: Args, record: PolicyRecord, limit: Duration) -> Result<(), Failure> {
-    let snapshot = args.snapshots.get(record.version).await.map_err(|error| match &error {
-        SnapshotError::Unavailable(_) => Failure::Passing(error.to_string()),
-        _ => Failure::Lasting(error.to_string()),
-    })?;
+async fn fetch_and_swap(
+    args: Args,
+    (record, at_hand): (PolicyRecord, Option<Arc<PolicySnapshot>>),
+    limit: Duration,
+) -> Result<Arc<PolicySnapshot>, Failure> {
+    let snapshot = match at_hand {
+        Some(snapshot) => snapshot,
+        None => Arc::new(args.snapshots.get(record.version).await.map_err(|e| match &e {
+            SnapshotError::Unavailable(_) => Failure::Passing(e.to_string()),
+            _ => Failure::Lasting(e.to_string()),
+        })?),
+    };
     // The store checks bytes against their own digest; here they have to be those on record.
     if snapshot.digest != record.digest || snapshot.parent != record.parent {
         return Err(Failure::Lasting(format!(
@@ -339,5 +374,5 @@ async fn fetch_and_swap(args: Args, record: PolicyRecord, limit: Duration) -> Re
             record.version, snapshot.digest, snapshot.parent, record.digest, record.parent
         )));
     }
-    (args.swap)((Arc::new(snapshot), Instant::now() + limit)).await
+    (args.swap)((Arc::clone(&snapshot), Instant::now() + limit)).await.map(|()| snapshot)
 }

@@ -8,13 +8,14 @@
 //! own.
 
 mod alarms;
+mod records;
 mod stages;
 
 use crate::clock::Clock;
 use crate::compute::{Compute, ComputeMode};
 use crate::drift::{self, Alarm, Monitor, Seen};
 use crate::ports::{EventLog, ExamineError, Examiner, SnapshotStore, Stream};
-use crate::rollout::{Board, Config, Effect, Issuer, Ledger, Path, Recent, Shadows};
+use crate::rollout::{AA, AaFigures, Board, Config, Effect, Issuer, Ledger, Path, Recent, Shadows};
 use crate::slot::Request;
 use crate::tail::{self, Change, Next, Share, Source, Task, Turn};
 use crate::telemetry;
@@ -24,7 +25,7 @@ use crate::types::{
 };
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use serde::{Deserialize, Serialize};
-pub(crate) use stages::policy_record;
+pub(crate) use records::policy_record;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -110,6 +111,9 @@ pub struct Observed {
     pub last_alarm: Option<Alarm>,
     /// Until when nothing is promoted, milliseconds since the Unix epoch.
     pub frozen_until_ms: u64,
+    /// What the champion's experiment against itself shows, where one runs.
+    #[serde(default)]
+    pub aa: Option<AaFigures>,
     /// Judged less gold reward of the champion on the canary questions, at the last look.
     pub hacking_gap: Option<f64>,
     /// Steps or examinations that failed and are repeated.
@@ -144,6 +148,10 @@ pub struct State {
     is_probing: bool,
     probed_ms: u64,
     probe_looks: BTreeMap<PolicyVersion, u64>,
+    /// What an alarm calls for and is not on record yet.
+    owed: Option<alarms::Owed>,
+    /// Whether a detector alarmed while nobody listened.
+    is_latched: bool,
     counters: Observed,
 }
 
@@ -191,6 +199,8 @@ impl Actor for Promoter {
             is_probing: false,
             probed_ms: args.clock.now_ms(),
             probe_looks: BTreeMap::new(),
+            owed: None,
+            is_latched: false,
             counters: Observed::default(),
             args,
         })
@@ -309,12 +319,15 @@ impl State {
             return;
         }
         self.thaw();
+        self.pay(myself);
         self.look(myself);
         self.probe(myself);
-        let open: Vec<PolicyVersion> =
+        self.look_at_aa(myself);
+        let mut open: Vec<PolicyVersion> =
             self.board.under_way().map(|standing| standing.record.version).collect();
-        self.ledger.keep_only(&open);
         self.shadows.keep_only(&open);
+        open.push(AA);
+        self.ledger.keep_only(&open);
     }
 
     fn levels(&mut self) {

@@ -9,6 +9,7 @@
 mod config;
 mod messages;
 mod model;
+mod probe;
 
 use crate::bounds::{Broken, guarded};
 use crate::compute::{Compute, ComputeError, ComputeMode};
@@ -22,6 +23,7 @@ pub use config::Config;
 pub use messages::{Error, Message, Observed, Results};
 use messages::{Pass, PassBox, Reply, SwapBox, SwapOver, SwapReply};
 use model::Model;
+use probe::probe;
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -58,8 +60,10 @@ pub struct Reranker;
 enum Change {
     /// Other weights, for the champion's place or beside it.
     Take { snapshot: Arc<PolicySnapshot>, is_champion: bool, reply: SwapReply },
-    /// Fewer candidates.
+    /// Fewer candidates: these are left.
     KeepOnly(Vec<PolicyVersion>),
+    /// One candidate less; who is told once that is so.
+    Forget(PolicyVersion, RpcReplyPort<()>),
 }
 
 type Waiting = (Box<DecideRequest>, Reply);
@@ -116,6 +120,9 @@ impl Actor for Reranker {
                 state.changes.push_back(Change::Take { snapshot, is_champion: false, reply });
             }
             Message::KeepOnly(versions) => state.changes.push_back(Change::KeepOnly(versions)),
+            Message::Forget(version, told) => {
+                state.changes.push_back(Change::Forget(version, told));
+            }
             Message::Loaded(result) => state.loaded(result?),
             Message::Decided(over) => {
                 let (pass, results) = (*over.0)?;
@@ -155,7 +162,12 @@ impl State {
             Some(Change::Take { snapshot, is_champion, reply }) => {
                 return self.take(myself, (snapshot, is_champion), reply);
             }
-            Some(Change::KeepOnly(versions)) => return self.keep_only(myself, versions),
+            Some(Change::KeepOnly(versions)) => return self.keep_only(myself, versions, None),
+            Some(Change::Forget(version, told)) => {
+                let kept = self.args.hosted.borrow().clone();
+                let kept = kept.iter().map(|s| s.version).filter(|other| *other != version);
+                return self.keep_only(myself, kept.collect(), Some(told));
+            }
             None => {}
         }
         // A caller whose deadline passed is not worth a forward pass.
@@ -292,7 +304,12 @@ impl State {
         );
     }
 
-    fn keep_only(&mut self, myself: &ActorRef<Message>, versions: Vec<PolicyVersion>) {
+    fn keep_only(
+        &mut self,
+        myself: &ActorRef<Message>,
+        versions: Vec<PolicyVersion>,
+        told: Option<RpcReplyPort<()>>,
+    ) {
         self.args.hosted.send_modify(|hosted| hosted.retain(|c| versions.contains(&c.version)));
         self.is_busy = true;
         let myself = myself.clone();
@@ -302,7 +319,9 @@ impl State {
                 model.hosted()
             },
             move |result| {
+                let told = told.filter(|_| result.is_ok());
                 let _ = myself.send_message(Message::Kept(result));
+                let _ = told.map(|told| told.send(()));
             },
         );
     }
@@ -370,19 +389,5 @@ fn lost_or<T>(over: Result<Result<T, ComputeError>, Broken>) -> Result<T, String
         Ok(Ok(value)) => Ok(value),
         Ok(Err(error)) => Err(format!("policy model is lost: {error}")),
         Err(broken) => Err(format!("policy model is lost: {broken}")),
-    }
-}
-
-/// The request of a readiness check: one query, one candidate, no chance.
-fn probe() -> DecideRequest {
-    let text = "is the policy ready".to_owned();
-    let document = Document { id: "probe".into(), text: text.clone(), ..Document::default() };
-    DecideRequest {
-        id: DecisionId::from("probe"),
-        query: Query { text, ..Query::default() },
-        candidates: vec![Candidate { document, score: 1.0, rank: 0 }],
-        limits: SelectionLimits { k_min: 1, k_max: 1, token_budget: 512 },
-        exploration: Exploration::Greedy,
-        policy: None,
     }
 }

@@ -15,7 +15,7 @@ mod recent;
 mod shadows;
 mod stages;
 
-pub use assignment::{Routing, bucket, holds_control, unit_of};
+pub use assignment::{AA, Routing, bucket, holds_control, unit_of};
 pub use board::{Board, Effect, Standing};
 pub use budget::{Budget, BudgetConfig, Draw};
 pub use certificate::{Fault, Grant, Issuer, check};
@@ -27,4 +27,6 @@ pub use config::{
 pub use ledger::{Ledger, Outcome, Place};
 pub use recent::Recent;
 pub use shadows::{ShadowFigures, Shadows};
-pub use stages::{Step, canary_step, inputs_digest, shadow_step, win_evidence};
+pub use stages::{
+    AaFigures, Step, aa_figures, canary_step, inputs_digest, shadow_step, win_evidence,
+};

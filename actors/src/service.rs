@@ -207,7 +207,10 @@ impl ServiceHandle {
         if children.is_empty() {
             reasons.push("the supervisor does not reply".to_owned());
         }
-        for child in children.iter().filter(|child| child.state != ChildState::Up) {
+        // Shadows serve nobody, so nobody is served worse without them.
+        let matters = |child: &&ChildStatus| child.name != "shadow";
+        let down = |child: &&ChildStatus| child.state != ChildState::Up;
+        for child in children.iter().filter(matters).filter(down) {
             reasons.push(match &child.state {
                 ChildState::GivenUp { reason } => format!("{} is down: {reason}", child.name),
                 _ => format!("{} is not up", child.name),

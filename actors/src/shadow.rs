@@ -28,7 +28,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::Instant;
 
 /// Makes a serving policy, as the reranker's factory does.
@@ -78,6 +78,8 @@ pub struct Args {
     pub log: Arc<dyn EventLog>,
     /// Stamps.
     pub clock: Clock,
+    /// The candidates that decide; outlives the actor.
+    pub hosted: watch::Sender<Vec<Arc<PolicySnapshot>>>,
     /// Rules.
     pub config: ShadowConfig,
 }
@@ -130,11 +132,17 @@ impl Actor for Shadow {
 
     async fn pre_start(
         &self,
-        _myself: ActorRef<Message>,
+        myself: ActorRef<Message>,
         args: Args,
     ) -> Result<State, ActorProcessingErr> {
         let compute = Compute::start("shadow", args.compute, 2, Hosted::new())?;
         let (waiting, counters) = (VecDeque::new(), Observed::default());
+        // What the life before it hosted: nobody asks again.
+        let hosted = args.hosted.borrow().clone();
+        if !hosted.is_empty() {
+            let (reply, _) = tokio::sync::oneshot::channel();
+            let _ = myself.send_message(Message::Host(hosted, RpcReplyPort::from(reply)));
+        }
         Ok(State { args, compute, is_busy: false, waiting, counters })
     }
 
@@ -168,6 +176,7 @@ impl State {
         reply: RpcReplyPort<Vec<(PolicyVersion, String)>>,
     ) -> Result<(), String> {
         let factory = Arc::clone(&self.args.factory);
+        self.args.hosted.send_replace(snapshots.clone());
         let take = move |hosted: &mut Hosted| {
             hosted.retain(|version, _| snapshots.iter().any(|s| s.version == *version));
             let mut refused = Vec::new();

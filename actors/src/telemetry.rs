@@ -69,6 +69,7 @@ metrics_table! {
     DRIFT_LEVEL = "regrade_drift_statistic", Gauge, "Statistic of each detector relative to its alarm threshold, by detector.";
     DRIFT_ALARMS = "regrade_drift_alarms_total", Counter, "Alarms, by detector.";
     HACKING_GAP = "regrade_judged_gold_gap", Gauge, "Judged less gold reward of the champion on the canary questions.";
+    AA_DIFFERENCE = "regrade_aa_reward_difference", Gauge, "Reward of the champion less that of itself, between the arms of its experiment against itself.";
     PROMOTION_FROZEN = "regrade_promotion_frozen", Gauge, "1 while an alarm keeps everything from being promoted.";
     INTAKE = "regrade_intake_queries_total", Counter, "Queries from the log, by fate (answered, failed, duplicate, broken, handed_over).";
 }

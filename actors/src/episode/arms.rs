@@ -6,7 +6,7 @@
 
 use super::{Context, Failure, Request, Trace};
 use crate::interleaving::{Credit, Merged, Team, drawn_length, team_draft};
-use crate::rollout::{Routing, ShadowConfig};
+use crate::rollout::{AA, Routing, ShadowConfig};
 use crate::shadow;
 use crate::slot::Slot;
 use crate::telemetry;
@@ -45,10 +45,19 @@ pub(super) async fn decided(
         return Ok(nothing_to_choose(context, request));
     }
     let candidates = &trace.candidates;
-    let champion = context.decide(request, (candidates, None), deadline);
     let arm = trace.assignment.as_ref().map_or(Arm::Champion, |assignment| assignment.arm);
+    let greedy;
+    let request = match arm {
+        // A merged context is drawn from neither, so chance in it would cost and teach nothing.
+        Arm::Interleaved { .. } => {
+            greedy = Request { exploration: Exploration::Greedy, ..request.clone() };
+            &greedy
+        }
+        _ => request,
+    };
+    let champion = context.decide(request, (candidates, None), deadline);
     let (outcome, version) = match arm {
-        Arm::Champion => return champion.await,
+        Arm::Champion | Arm::Candidate { version: AA } => return champion.await,
         Arm::Candidate { version } => {
             (context.decide(request, (candidates, Some(version)), deadline).await, version)
         }
@@ -105,7 +114,8 @@ fn interleave(
     }
     let step_log_probs = vec![0.0; order.len()];
     let exploration = Exploration::Greedy;
-    let decision = Decision { order, step_log_probs, exploration, deviates: None, ..champion };
+    let deviates = Some(false);
+    let decision = Decision { order, step_log_probs, exploration, deviates, ..champion };
     (decision, Interleaved { version, drafted_by, credit: None })
 }
 
@@ -150,7 +160,7 @@ fn nothing_to_choose(context: &Context, request: &Request) -> Decision {
         scores: Vec::new(),
         exploration: Exploration::Greedy,
         limits: request.limits,
-        deviates: None,
+        deviates: Some(false),
         candidate_tokens: Vec::new(),
         states: CandidateStates::default(),
         policy: context.serving.borrow().clone(),

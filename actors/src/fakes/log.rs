@@ -5,7 +5,7 @@ use crate::ports::{
     Commit, EventConsumer, EventLog, LogError, NewRecord, Ownership, Record, StateChange, Stream,
 };
 use async_trait::async_trait;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -15,8 +15,9 @@ struct Inner {
     streams: BTreeMap<Stream, Vec<NewRecord>>,
     positions: BTreeMap<(String, Stream), u64>,
     states: BTreeMap<String, BTreeMap<String, Vec<u8>>>,
-    /// Openings of each consumer name: only the newest goes on.
-    openings: BTreeMap<String, u64>,
+    /// Openings of each consumer name that are not closed: only the newest goes on.
+    openings: BTreeMap<String, BTreeSet<u64>>,
+    opened: u64,
 }
 
 /// The log. Clones share the records, as reopening a log on disk would.
@@ -91,9 +92,10 @@ impl EventLog for MemoryLog {
     ) -> Result<Box<dyn EventConsumer>, LogError> {
         let opening = {
             let mut inner = self.lock();
-            let openings = inner.openings.entry(name.to_owned()).or_default();
-            *openings += 1;
-            *openings
+            inner.opened += 1;
+            let opening = inner.opened;
+            inner.openings.entry(name.to_owned()).or_default().insert(opening);
+            opening
         };
         let mut consumer = MemoryConsumer {
             log: self.clone(),
@@ -102,6 +104,7 @@ impl EventLog for MemoryLog {
             streams: streams.to_vec(),
             next: BTreeMap::new(),
             is_told: false,
+            was_lost: false,
         };
         consumer.rewind().await?;
         Ok(Box::new(consumer))
@@ -139,11 +142,27 @@ struct MemoryConsumer {
     streams: Vec<Stream>,
     next: BTreeMap<Stream, u64>,
     is_told: bool,
+    /// Whether another had it since it was told.
+    was_lost: bool,
+}
+
+impl Drop for MemoryConsumer {
+    fn drop(&mut self) {
+        if let Some(openings) = self.log.lock().openings.get_mut(&self.name) {
+            openings.remove(&self.opening);
+        }
+        self.log.wake();
+    }
 }
 
 impl MemoryConsumer {
+    fn owns(&self) -> bool {
+        let inner = self.log.lock();
+        inner.openings.get(&self.name).and_then(BTreeSet::last) == Some(&self.opening)
+    }
+
     fn check_owner(&self) -> Result<(), LogError> {
-        if self.log.lock().openings.get(&self.name) == Some(&self.opening) {
+        if self.owns() {
             return Ok(());
         }
         Err(LogError::InUse(format!("consumer `{}` was opened again", self.name)))
@@ -173,7 +192,13 @@ impl EventConsumer for MemoryConsumer {
         let mut appended = self.log.appended.subscribe();
         let deadline = tokio::time::Instant::now() + wait;
         loop {
-            self.check_owner()?;
+            let owned = self.check_owner();
+            self.was_lost |= owned.is_err();
+            owned?;
+            if self.was_lost {
+                // Its first poll since: all of the work of the other is to be seen.
+                return Ok(Vec::new());
+            }
             let taken = self.take(max);
             let is_late = tokio::time::Instant::now() >= deadline;
             if !taken.is_empty() || max == 0 || is_late {
@@ -214,9 +239,16 @@ impl EventConsumer for MemoryConsumer {
     }
 
     fn changes(&mut self) -> Vec<Ownership> {
-        if std::mem::replace(&mut self.is_told, true) {
+        if self.was_lost && self.is_told {
+            self.is_told = false;
+            return vec![Ownership::Lost { partition: 0 }];
+        }
+        if self.is_told || !self.owns() {
             return Vec::new();
         }
+        (self.is_told, self.was_lost) = (true, false);
+        let Self { log, name, streams, next, .. } = self;
+        next.extend(streams.iter().map(|stream| (*stream, log.position(name, *stream))));
         let state = self.log.lock().states.get(&self.name).cloned().unwrap_or_default();
         vec![Ownership::Gained { partition: 0, state: Some(state) }]
     }

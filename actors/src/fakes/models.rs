@@ -21,9 +21,23 @@ pub fn snapshot(version: u64, fits: bool) -> PolicySnapshot {
     PolicySnapshot::new(PolicyVersion(version), parent, "fake", text.into_bytes())
 }
 
-/// Chooses candidates in retrieval order, as many as the limits allow.
+/// A snapshot that fits a [`FakePolicy`] and has these traits, by words:
+///
+/// - `reversed`: the last candidate first;
+/// - `short`: the first candidate only;
+/// - `costly`: each candidate has ten tokens, not one;
+/// - `failing`, `panicking`: no decision is made.
+pub fn snapshot_with(version: u64, traits: &str) -> PolicySnapshot {
+    let text = format!("fake v{version} {traits}");
+    let parent = version.checked_sub(1).map(PolicyVersion);
+    PolicySnapshot::new(PolicyVersion(version), parent, "fake", text.into_bytes())
+}
+
+/// Chooses candidates in retrieval order, as many as the limits allow, unless its weights say
+/// otherwise ([`snapshot_with`]).
 pub struct FakePolicy {
     stamp: PolicyStamp,
+    traits: Vec<String>,
     knob: Arc<Knob>,
 }
 
@@ -31,27 +45,40 @@ impl FakePolicy {
     /// Version 0, with faults by `knob`.
     pub fn new(knob: Arc<Knob>) -> Self {
         let digest = snapshot(0, true).digest;
-        Self { stamp: PolicyStamp { version: PolicyVersion(0), digest }, knob }
+        Self { stamp: PolicyStamp { version: PolicyVersion(0), digest }, traits: Vec::new(), knob }
+    }
+
+    fn has(&self, wanted: &str) -> bool {
+        self.traits.iter().any(|word| word == wanted)
     }
 
     fn one(&self, request: &DecideRequest) -> Result<Decision, PolicyError> {
         if request.candidates.is_empty() {
             return Err(PolicyError::Refused("no candidates".to_owned()));
         }
+        if self.has("failing") {
+            return Err(PolicyError::Model("its weights make it fail".to_owned()));
+        }
         let n = u32::try_from(request.candidates.len()).unwrap_or(u32::MAX);
-        let k = n.min(request.limits.k_max);
+        let k = if self.has("short") { 1 } else { n.min(request.limits.k_max) };
+        let mut order: Vec<u32> = (0..n).collect();
+        if self.has("reversed") {
+            order.reverse();
+        }
+        order.truncate(k as usize);
+        let tokens = if self.has("costly") { 10 } else { 1 };
         let states = CandidateStates::new(1, vec![0.0; n as usize]);
         Ok(Decision {
             id: request.id.clone(),
             gate: Gate::Retrieve,
             rewrite: 0,
-            order: (0..k).collect(),
+            order,
             step_log_probs: vec![0.0; k as usize],
             scores: request.candidates.iter().map(|candidate| candidate.score).collect(),
             exploration: request.exploration,
             limits: request.limits,
             deviates: None,
-            candidate_tokens: vec![1; n as usize],
+            candidate_tokens: vec![tokens; n as usize],
             states: states.map_err(|error| PolicyError::Model(error.to_string()))?,
             policy: self.stamp.clone(),
         })
@@ -59,12 +86,16 @@ impl FakePolicy {
 }
 
 impl Policy for FakePolicy {
+    #[expect(clippy::panic, reason = "the fault that this trait exists for")]
     fn decide(
         &mut self,
         requests: &[DecideRequest],
         _rng: &mut StdRng,
     ) -> Vec<Result<Decision, PolicyError>> {
         requests.iter().for_each(|request| self.knob.taste(&request.query.text));
+        if self.has("panicking") {
+            panic!("its weights make it panic");
+        }
         let passed = self.knob.pass_now();
         let decide = |request| match &passed {
             Ok(()) => self.one(request),
@@ -79,6 +110,8 @@ impl Policy for FakePolicy {
             return Err(PolicyError::Snapshot { version: snapshot.version.to_string(), reason });
         }
         self.stamp = PolicyStamp { version: snapshot.version, digest: snapshot.digest.clone() };
+        let text = String::from_utf8_lossy(&snapshot.weights);
+        self.traits = text.split_whitespace().skip(2).map(str::to_owned).collect();
         Ok(())
     }
 
@@ -94,6 +127,8 @@ pub enum Lesson {
     Better,
     /// A candidate that the gate refuses.
     Worse,
+    /// A candidate that passes, with these traits of [`snapshot_with`].
+    Has(&'static str),
     /// A candidate of another shape, which the gate does not notice.
     Misshapen,
     /// A loss that is NaN.
@@ -137,9 +172,12 @@ impl Learner for FakeLearner {
                 let reason = "gradient is not finite".to_owned();
                 return Err(LearnError::Diverged { step: 0, reason });
             }
-            Lesson::Better | Lesson::Worse | Lesson::Misshapen => {}
+            Lesson::Better | Lesson::Worse | Lesson::Has(_) | Lesson::Misshapen => {}
         }
-        let mut candidate = snapshot(version.0, lesson != Lesson::Misshapen);
+        let mut candidate = match lesson {
+            Lesson::Has(traits) => snapshot_with(version.0, traits),
+            _ => snapshot(version.0, lesson != Lesson::Misshapen),
+        };
         candidate.parent = Some(self.champion.unwrap_or_default());
         Ok((candidate, report))
     }

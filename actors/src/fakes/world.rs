@@ -13,7 +13,9 @@ use crate::types::{
 };
 use async_trait::async_trait;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -70,8 +72,17 @@ impl SearchIndex for FakeIndex {
 /// Answers with the text of the first document.
 #[derive(Default)]
 pub struct FakeGenerator {
+    /// Answers from one document alone: how long each takes more, and whether it fails.
+    alone: Mutex<(Duration, bool)>,
     /// Faults of answers.
     pub knob: Arc<Knob>,
+}
+
+impl FakeGenerator {
+    /// Makes answers that rest on a single document this much slower, or fail.
+    pub fn when_alone(&self, slower: Duration, fails: bool) {
+        *lock(&self.alone) = (slower, fails);
+    }
 }
 
 #[async_trait]
@@ -82,6 +93,13 @@ impl Generator for FakeGenerator {
         documents: &[Document],
     ) -> Result<Answer, GenerateError> {
         self.knob.pass().await.map_err(GenerateError::Unavailable)?;
+        let (slower, fails) = *lock(&self.alone);
+        if documents.len() == 1 {
+            tokio::time::sleep(slower).await;
+        }
+        if documents.len() == 1 && fails {
+            return Err(GenerateError::Refused("one document is not enough".to_owned()));
+        }
         let first = documents.first();
         Ok(Answer {
             text: first.map(|document| document.text.clone()).unwrap_or_default(),
@@ -115,12 +133,20 @@ impl Rewriter for FakeRewriter {
 pub struct FakeJudge {
     /// Faults of verdicts.
     pub knob: Arc<Knob>,
+    /// Whether it abstains where the context was a single document.
+    pub abstains_alone: AtomicBool,
+    /// Its name, where it has another.
+    pub renamed: AtomicBool,
 }
 
 #[async_trait]
 impl Judge for FakeJudge {
     async fn judge(&self, task: &JudgeTask) -> Result<Option<Verdict>, JudgeError> {
         self.knob.pass().await.map_err(JudgeError::Unavailable)?;
+        let chosen = task.episode.decision.as_ref().map_or(0, |decision| decision.order.len());
+        if chosen == 1 && self.abstains_alone.load(SeqCst) {
+            return Ok(Some(Verdict::Abstained { reason: "one document".to_owned() }));
+        }
         let mut references = task.episode.query.references.clone();
         if references.is_empty() {
             references = task.feedback.iter().flat_map(|f| f.references.clone()).collect();
@@ -139,7 +165,7 @@ impl Judge for FakeJudge {
     }
 
     fn name(&self) -> String {
-        "fake".to_owned()
+        if self.renamed.load(SeqCst) { "other" } else { "fake" }.to_owned()
     }
 }
 

@@ -8,6 +8,7 @@
 //!   forgets that a replaced version was champion, but not whose parent it is);
 //! - a record named it less than `keep_ms` ago: a node that heard of it may still be fetching it.
 //!   A replaced champion is named when it is replaced, so the time counts from there;
+//! - it is under way between candidate and champion;
 //! - no record names it: it may be on its way, and nothing says whose it is.
 //!
 //! Nodes serve from memory: removing a version never takes weights from a node that has them.
@@ -15,6 +16,7 @@
 use super::{Args, Config};
 use crate::bounds::guarded;
 use crate::ports::Stream;
+use crate::rollout::Board;
 use crate::tail::read_all;
 use crate::telemetry;
 use crate::types::{PolicyRecord, PolicyState, PolicyVersion};
@@ -72,7 +74,11 @@ fn removable(
         *named = (*named).max(record.time_ms);
         parents.insert(record.version, record.parent);
     }
-    let needed = needed(records, &parents, config.keep_versions);
+    let mut needed = needed(records, &parents, config.keep_versions);
+    // A canary may take longer than `keep_ms`, and any node may have to fetch it.
+    let board = Board::of(records);
+    needed.extend(board.under_way().map(|standing| standing.record.version));
+    needed.extend(board.previous());
     let is_old = |version: &PolicyVersion| {
         named_ms.get(version).is_some_and(|named| now_ms.saturating_sub(*named) >= config.keep_ms)
     };

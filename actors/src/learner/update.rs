@@ -180,7 +180,7 @@ impl Trainer {
         if let Some(old) = &self.champion {
             let reason = format!("replaced by {}", snapshot.version);
             let now_ms = args.clock.now_ms();
-            records.insert(0, PolicyRecord::of(old, PolicyState::Retired, &reason, now_ms));
+            records.push(PolicyRecord::of(old, PolicyState::Retired, &reason, now_ms));
         }
         if let Err(error) = append(args, records, limit).await {
             self.swap_back(args, limit).await;

@@ -48,10 +48,23 @@ pub(super) struct Arms {
     kept: BTreeMap<PolicyVersion, Arc<PolicySnapshot>>,
     hosted: BTreeSet<PolicyVersion>,
     is_busy: bool,
+    /// After a failure, until `Retry`.
+    is_paused: bool,
     failures: u32,
 }
 
+impl Arms {
+    pub(super) fn kept(&self) -> impl Iterator<Item = &Arc<PolicySnapshot>> {
+        self.kept.values()
+    }
+}
+
 impl State {
+    /// The pause after a failure is over.
+    pub(super) fn rested(&mut self) {
+        self.arms.is_paused = false;
+    }
+
     /// Routes by the board, and hosts what that still lacks.
     pub(super) fn reconcile(&mut self, myself: &ActorRef<Message>) {
         if !self.is_at_end {
@@ -63,7 +76,7 @@ impl State {
             .iter()
             .map(|r| (r.version, r.digest.clone(), r.state == PolicyState::Canary))
             .collect();
-        if self.arms.is_busy || asked == self.arms.asked {
+        if self.arms.is_busy || self.arms.is_paused || asked == self.arms.asked {
             return;
         }
         self.arms.is_busy = true;
@@ -91,6 +104,7 @@ impl State {
         arms.hosted = over.hosted;
         if over.is_again {
             arms.failures = arms.failures.saturating_add(1);
+            arms.is_paused = true;
             let config = &self.args.config;
             let base = Duration::from_millis(config.backoff_ms);
             let max = Duration::from_millis(config.backoff_max_ms);
@@ -126,6 +140,8 @@ impl State {
     /// certificate goes.
     fn route(&mut self) {
         let mut routing = Routing::of(&self.board, self.args.interleaved);
+        // Beside a canary it would only take units from it.
+        routing.aa = if routing.canaries.is_empty() { self.args.aa_share } else { 0.0 };
         routing.canaries.retain(|(version, _)| self.arms.hosted.contains(version));
         let shares = std::mem::take(&mut routing.canaries);
         for (version, share) in shares {

@@ -7,7 +7,7 @@ use super::{Message, Model, State};
 use crate::bounds::guarded;
 use crate::drift::{Alarm, Detector, hacking};
 use crate::ports::{ExamineError, Probed, SnapshotStore};
-use crate::rollout::Path;
+use crate::rollout::{self, AA, Comparison, Path};
 use crate::telemetry;
 use crate::types::{PolicyRecord, PolicySnapshot, PolicyState, PolicyVersion};
 use ractor::ActorRef;
@@ -24,6 +24,15 @@ pub(super) struct Probes {
     judge: Vec<(f64, f64)>,
 }
 
+/// What an alarm calls for, until it is on record.
+#[derive(Debug, Clone)]
+pub(super) struct Owed {
+    reason: String,
+    until_ms: u64,
+    is_hacking: bool,
+    is_told: bool,
+}
+
 #[doc(hidden)]
 pub struct ProbeBox(Result<Probes, ExamineError>);
 
@@ -34,12 +43,18 @@ impl State {
         self.args.clock.now_ms() < until
     }
 
-    /// Ends the hold of an alarm: what is seen from here on is the new normal.
+    /// Takes up a hold that is on record, and ends one that is over: what is seen from here on is
+    /// the new normal.
     pub(super) fn thaw(&mut self) {
-        if self.counters.frozen_until_ms > 0 && !self.is_frozen() {
-            tracing::info!("the alarm's hold is over");
+        if self.is_frozen() {
+            let on_record_ms = self.board.alarm_until_ms();
+            self.counters.frozen_until_ms = self.counters.frozen_until_ms.max(on_record_ms);
+        } else if self.counters.frozen_until_ms > 0 || self.is_latched {
+            tracing::info!("no alarm holds any more");
             self.counters.frozen_until_ms = 0;
+            self.is_latched = false;
             self.monitor.rebase();
+            self.ledger.forget(AA);
         }
     }
 
@@ -48,77 +63,102 @@ impl State {
     pub(super) fn alarm(&mut self, myself: &ActorRef<Message>, alarm: Alarm) {
         self.counters.alarms += 1;
         telemetry::count(telemetry::DRIFT_ALARMS, "detector", alarm.detector.name());
+        let is_hacking = alarm.detector == Detector::Hacking;
         let reason = format!("alarm of {}: {}", alarm.detector.name(), alarm.reason);
         self.counters.last_alarm = Some(alarm);
         let is_live = self.is_current.iter().all(|is| *is) && self.counters.is_leading;
-        if self.args.config.path != Path::Staged || !is_live || self.is_frozen() {
+        let is_held = self.is_frozen() && !is_hacking;
+        if self.args.config.path != Path::Staged || !is_live || is_held {
+            // A detector alarms once: one that did so for nobody has to begin anew.
+            self.is_latched |= !is_live;
             tracing::warn!(reason, "drift");
             return;
         }
         tracing::error!(reason, "drift: promotions are held");
-        let now_ms = self.args.clock.now_ms();
-        let until_ms = now_ms + self.args.config.watch.hold_ms;
+        let until_ms = self.args.clock.now_ms() + self.args.config.watch.hold_ms;
         self.counters.frozen_until_ms = until_ms;
+        self.owed = Some(Owed { reason: reason.clone(), until_ms, is_hacking, is_told: false });
+        // First what holds on every node; what is under way retires by it, whoever leads then.
+        self.pay(myself);
         let under_way: Vec<_> = self.board.under_way().cloned().collect();
-        for standing in under_way {
-            let state = standing.record.state;
-            let version = standing.record.version;
-            if state >= PolicyState::Shadow && !self.on_the_way.contains_key(&version) {
-                self.retire(myself, standing, None, reason.clone());
-            }
-        }
-        if !self.take_back(myself, &reason, "alarm") {
-            self.restate(myself, &reason, until_ms);
+        for standing in under_way.into_iter().filter(|s| s.record.state >= PolicyState::Shadow) {
+            self.retire(myself, standing, None, reason.clone());
         }
         let asked = (self.args.refresh)(());
         ractor::concurrency::spawn(asked);
     }
 
-    /// Takes back a champion that is still under watch; whether there was one.
-    fn take_back(&mut self, myself: &ActorRef<Message>, reason: &str, why: &'static str) -> bool {
-        let now_ms = self.args.clock.now_ms();
+    /// Puts the hold on record, and with it takes back a champion under watch; again until it is
+    /// there.
+    pub(super) fn pay(&mut self, myself: &ActorRef<Message>) {
+        let Some(owed) = self.owed.clone() else { return };
         let champion = self.board.champion().and_then(|version| self.board.standing(version));
-        let Some(champion) = champion.map(|standing| &standing.record) else { return false };
-        let age_ms = now_ms.saturating_sub(champion.time_ms);
-        let is_watched = age_ms < self.args.config.watch.period_ms
-            && !champion.reason.starts_with("rolled back");
-        if !is_watched || self.on_the_way.contains_key(&champion.version) {
-            return false;
-        }
-        let Some(mut records) = self.board.rollback(&self.args.first, reason, now_ms) else {
-            return false;
+        let Some(champion) = champion.map(|standing| standing.record.clone()) else {
+            // The first promotion of all may be on its way.
+            self.owed = self.owed.take().filter(|_| !self.on_the_way.is_empty());
+            return;
         };
-        if let Some(restored) = records.last_mut() {
-            restored.alarm_until_ms = Some(self.counters.frozen_until_ms);
+        if self.board.alarm_until_ms() >= owed.until_ms {
+            self.owed = None;
+            return;
         }
-        telemetry::count(telemetry::ROLLBACKS, "why", why);
-        self.counters.rolled_back += 1;
-        let (store, first) = (Arc::clone(&self.args.snapshots), Arc::clone(&self.args.first));
-        ractor::concurrency::spawn(async move {
-            // It is there already unless nothing was ever rolled back so far.
-            if let Err(error) = store.put(&first).await {
-                tracing::warn!(%error, "the first weights are not in the store");
-            }
-        });
-        self.append(myself, records.to_vec());
-        true
-    }
-
-    /// Puts the hold on record, so that every node widens its exploration.
-    fn restate(&mut self, myself: &ActorRef<Message>, reason: &str, until_ms: u64) {
-        let champion = self.board.champion().and_then(|version| self.board.standing(version));
-        let Some(champion) = champion.map(|standing| standing.record.clone()) else { return };
         if self.on_the_way.contains_key(&champion.version) {
             return;
         }
-        let restated = PolicyRecord {
-            alarm_until_ms: Some(until_ms),
-            replaces: Some(champion.version),
-            step: None,
-            reason: format!("{}; {reason}", champion.reason),
-            ..champion
-        };
-        self.append(myself, vec![restated]);
+        let now_ms = self.args.clock.now_ms();
+        let is_young = now_ms.saturating_sub(champion.time_ms) < self.args.config.watch.period_ms;
+        // Canary questions speak against the champion itself, whatever its age.
+        let is_watched =
+            (is_young || owed.is_hacking) && !champion.reason.starts_with("rolled back");
+        let back = self.board.rollback(&self.args.first, &owed.reason, now_ms);
+        match back.filter(|_| is_watched) {
+            Some([mut restored, retired]) => {
+                restored.alarm_until_ms = Some(owed.until_ms);
+                if !owed.is_told {
+                    let why = if owed.is_hacking { "hacking" } else { "alarm" };
+                    telemetry::count(telemetry::ROLLBACKS, "why", why);
+                    self.counters.rolled_back += 1;
+                }
+                self.append(myself, vec![restored, retired]);
+            }
+            None => {
+                // Every node widens its exploration by this.
+                let restated = PolicyRecord {
+                    alarm_until_ms: Some(owed.until_ms),
+                    replaces: Some(champion.version),
+                    step: None,
+                    reason: format!("{}; {}", champion.reason, owed.reason),
+                    ..champion
+                };
+                self.append(myself, vec![restated]);
+            }
+        }
+        if let Some(owed) = &mut self.owed {
+            owed.is_told = true;
+        }
+    }
+
+    /// Looks at the champion's experiment against itself.
+    pub(super) fn look_at_aa(&mut self, myself: &ActorRef<Message>) {
+        let config = &self.args.config.canary;
+        if config.aa_share <= 0.0 || self.is_frozen() {
+            return;
+        }
+        let seen = Comparison::of(&self.ledger, AA, &[]);
+        let figures = rollout::aa_figures(config, &seen);
+        telemetry::level(telemetry::AA_DIFFERENCE, figures.difference);
+        // It never ends, so it begins anew, as a canary would have ended.
+        let is_over = seen.treatment.queries >= config.queries_max;
+        if is_over || figures.bias.is_some() {
+            self.ledger.forget(AA);
+        }
+        let bias = figures.bias.clone();
+        self.counters.aa = Some(figures);
+        if let Some(reason) = bias {
+            let after = seen.treatment.reward.count + seen.control.reward.count;
+            let detector = Detector::Instrumentation;
+            self.alarm(myself, Alarm { detector, after, statistic: 1.0, threshold: 1.0, reason });
+        }
     }
 
     /// Asks the canary questions when it is time.
@@ -138,13 +178,14 @@ impl State {
             let (store, first) = (Arc::clone(&args.snapshots), Arc::clone(&args.first));
             let work = async move {
                 let champion = fetch(&store, &first, champion.unwrap_or(first.version)).await?;
+                // One that is gone from the store must not keep the others from being asked.
                 let before = match before {
-                    Some(version) => Some(fetch(&store, &first, version).await?),
+                    Some(version) => fetch(&store, &first, version).await.ok(),
                     None => None,
                 };
                 let mut asked = Vec::new();
                 for version in canaries {
-                    asked.push(fetch(&store, &first, version).await?);
+                    asked.extend(fetch(&store, &first, version).await.ok());
                 }
                 let factory = Arc::clone(&args.factory);
                 let ask = move |model: &mut Model| {

@@ -2,12 +2,12 @@
 //!
 //! Every step is one append, numbered; what became of it comes back by the log.
 
+use super::records::{policy_record, standing_from};
 use super::{Message, Model, State};
 use crate::bounds::{caught, guarded};
 use crate::ports::{ExamineError, Examiner, NewRecord, SnapshotError, Stream};
 use crate::rollout::{self, Comparison, Standing, Step};
 use crate::sequential::discovery::e_benjamini_hochberg;
-use crate::tail::record;
 use crate::telemetry;
 use crate::types::{PolicyRecord, PolicyState, PolicyVersion, StageEvidence};
 use ractor::ActorRef;
@@ -120,6 +120,20 @@ impl State {
         figures: &BTreeMap<PolicyVersion, (Comparison, bool)>,
     ) {
         let Some((seen, is_discovered)) = figures.get(&standing.record.version) else { return };
+        let certificate = standing.record.certificate.as_ref();
+        let compared = certificate.and_then(|certificate| certificate.claims.champion);
+        if self.is_frozen() {
+            let reason = "an alarm holds: nothing that is seen now can be trusted".to_owned();
+            return self.retire(myself, standing, None, reason);
+        }
+        if compared != self.board.champion() {
+            let name = |version: Option<PolicyVersion>| {
+                version.map_or("the first weights".to_owned(), |version| version.to_string())
+            };
+            let (was, is) = (name(compared), name(self.board.champion()));
+            let reason = format!("it was compared with {was}, and the champion is {is}");
+            return self.retire(myself, standing, None, reason);
+        }
         let (config, share) = (&self.args.config.canary, standing.record.share.unwrap_or(0.0));
         let waited_ms = self.args.clock.now_ms().saturating_sub(standing.record.time_ms);
         match rollout::canary_step(config, (share, *is_discovered), seen, waited_ms) {
@@ -127,9 +141,6 @@ impl State {
             Step::Retire(evidence) => {
                 let reason = evidence.reason.clone();
                 self.retire(myself, standing, Some(evidence), reason);
-            }
-            Step::Pass(_) if self.is_frozen() => {
-                self.wait(&standing, "an alarm holds".to_owned());
             }
             Step::Pass(evidence) => {
                 let next = config.shares.iter().copied().find(|next| *next > share);
@@ -238,6 +249,9 @@ impl State {
     /// Writes one step.
     fn step(&mut self, myself: &ActorRef<Message>, step: Move) {
         let Move { standing, to, share, evidence, reason } = step;
+        if self.on_the_way.contains_key(&standing.record.version) {
+            return;
+        }
         let now_ms = self.args.clock.now_ms();
         let mut new = PolicyRecord {
             state: to,
@@ -258,6 +272,7 @@ impl State {
         }
         let champion = self.board.champion();
         let mut records = Vec::new();
+        self.counters.retired += u64::from(to == PolicyState::Retired);
         if to.serves_users() {
             let issued = self.args.issuer.certificate(&new, (to, share), champion, now_ms);
             match issued {
@@ -271,25 +286,22 @@ impl State {
         }
         if to == PolicyState::Champion {
             new.replaces = champion;
+            self.counters.promoted += 1;
             let old = champion.and_then(|version| self.board.standing(version));
             if let Some(old) = old {
                 let reason = format!("replaced by {}", new.version);
                 let state = PolicyState::Retired;
                 let step = Some(old.step + 1);
-                records.push(PolicyRecord {
-                    state,
-                    reason,
-                    step,
-                    time_ms: now_ms,
-                    ..old.record.clone()
-                });
+                let retired = PolicyRecord { state, reason, step, ..old.record.clone() };
+                records.push(PolicyRecord { time_ms: now_ms, ..retired });
             }
         }
         tracing::info!(
             version = %new.version, from = standing.record.state.word(), to = to.word(),
             share = ?new.share, reason = new.reason, "candidate moves"
         );
-        records.push(new);
+        // First the one that begins: half of this on the log still leaves a champion.
+        records.insert(0, new);
         self.append(myself, records);
     }
 
@@ -300,15 +312,17 @@ impl State {
             self.on_the_way.insert(record.version, record.step.unwrap_or(0));
             self.counters.steps += 1;
             telemetry::count(telemetry::PROMOTION_STEPS, "state", record.state.word());
-            match record.state {
-                PolicyState::Champion => self.counters.promoted += 1,
-                PolicyState::Retired => self.counters.retired += 1,
-                _ => {}
-            }
         }
         let (log, myself) = (Arc::clone(&self.args.log), myself.clone());
+        let (store, first) = (Arc::clone(&self.args.snapshots), Arc::clone(&self.args.first));
         let limit = Duration::from_millis(self.args.config.deadline_ms);
         ractor::concurrency::spawn(async move {
+            // Other processes may have other first weights at hand than those on record.
+            if records.iter().any(|record| record.digest == first.digest)
+                && let Err(error) = store.put(&first).await
+            {
+                tracing::warn!(%error, "the first weights are not in the store");
+            }
             let new: Result<Vec<NewRecord>, _> = records.iter().map(policy_record).collect();
             let result = match new {
                 Ok(new) => {
@@ -336,32 +350,6 @@ impl State {
             }
         }
     }
-}
-
-/// A stage counts from where it began, which is where the one before it ended.
-fn standing_from(
-    earlier: &[StageEvidence],
-    evidence: &StageEvidence,
-) -> Vec<crate::types::LogPosition> {
-    match evidence.stage {
-        // These look at all that is newest.
-        PolicyState::Parity | PolicyState::Offline | PolicyState::Candidate => Vec::new(),
-        _ => earlier
-            .iter()
-            .rev()
-            .find(|before| before.stage != evidence.stage || before.share != evidence.share)
-            .map(|before| before.through.clone())
-            .unwrap_or_default(),
-    }
-}
-
-/// A record of the policies as it goes into the log.
-pub(crate) fn policy_record(policy: &PolicyRecord) -> Result<NewRecord, String> {
-    let key = policy.version.to_string();
-    let step = policy.step.map_or_else(|| policy.time_ms.to_string(), |step| format!("step{step}"));
-    let id = format!("{key}-{}-{step}", policy.state.word());
-    let source = Stream::Policies.topic();
-    record(&key, (&id, source), policy).map_err(|error| error.to_string())
 }
 
 fn unread(error: SnapshotError) -> ExamineError {

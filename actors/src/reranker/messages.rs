@@ -51,6 +51,8 @@ pub enum Message {
     Host(Arc<PolicySnapshot>, RpcReplyPort<Result<PolicyStamp, Error>>),
     /// Drops all candidates but these.
     KeepOnly(Vec<PolicyVersion>),
+    /// Drops one candidate; replies once nothing is decided by it any more.
+    Forget(PolicyVersion, RpcReplyPort<()>),
     /// Makes a real forward pass.
     Probe(RpcReplyPort<Result<Decision, Error>>),
     /// The model is there, or not (sent by itself).

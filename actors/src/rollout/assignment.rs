@@ -15,6 +15,9 @@ use std::fmt::Write as _;
 /// From this place on units are control.
 pub(super) const CONTROL_FROM: f64 = 0.5;
 
+/// The pseudo candidate of the champion's experiment against itself: no weights have this number.
+pub const AA: PolicyVersion = PolicyVersion(u64::MAX);
+
 /// What serving does with units now.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Routing {
@@ -23,6 +26,9 @@ pub struct Routing {
     /// Share of the units of a candidate's experiment that get an interleaved context instead, in
     /// [0, 1].
     pub interleaved: f64,
+    /// Share of the units that the champion's experiment against itself treats, in [0, 0.5]; only
+    /// while there is no canary.
+    pub aa: f64,
     /// Candidates that decide without effect.
     pub shadows: Vec<PolicyVersion>,
     /// Until when exploration is widened, milliseconds since the Unix epoch.
@@ -37,7 +43,8 @@ impl Routing {
             .filter_map(|s| Some((s.record.version, s.record.share?)))
             .collect();
         let shadows = board.in_state(PolicyState::Shadow).map(|s| s.record.version).collect();
-        Self { canaries, interleaved, shadows, widened_until_ms: board.alarm_until_ms() }
+        let widened_until_ms = board.alarm_until_ms();
+        Self { canaries, interleaved, aa: 0.0, shadows, widened_until_ms }
     }
 
     /// Who serves this unit.
@@ -56,7 +63,15 @@ impl Routing {
                 break;
             }
         }
-        let experiments = self.canaries.iter().map(|(version, _)| *version).collect();
+        let mut experiments: Vec<PolicyVersion> =
+            self.canaries.iter().map(|(version, _)| *version).collect();
+        if experiments.is_empty() && self.aa > 0.0 {
+            // Its places are drawn as any candidate's, so they say nothing of a later canary's.
+            experiments.push(AA);
+            if bucket(&unit, AA) < self.aa {
+                arm = Arm::Candidate { version: AA };
+            }
+        }
         Assignment { unit, arm, experiments, fell_back: None }
     }
 }

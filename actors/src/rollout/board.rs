@@ -50,9 +50,9 @@ impl Board {
     }
 
     /// Takes one record. A change whose step does not follow the last of its version has no effect,
-    /// nor has a champion that replaces another than the present one; a record without these is an
-    /// operator's and always holds. The first record of a version that is left after compaction
-    /// counts whatever its step.
+    /// nor has a champion that replaces another than the present one, nor what would end a champion
+    /// without another in its place; any other record without a step is an operator's and holds.
+    /// The first record of a version that is left after compaction counts whatever its step.
     pub fn fold(&mut self, record: &PolicyRecord) -> Effect {
         let before = self.standings.get(&record.version);
         let is_outrun = match (record.step, before) {
@@ -60,7 +60,9 @@ impl Board {
             _ => false,
         };
         let is_champion = record.state == PolicyState::Champion;
-        if is_outrun || (is_champion && !record.follows(self.champion())) {
+        // Users always have a champion: only another one takes its place.
+        let is_void = !is_champion && self.champion() == Some(record.version);
+        if is_outrun || is_void || (is_champion && !record.follows(self.champion())) {
             self.outrun += 1;
             return Effect::Outrun;
         }
@@ -149,7 +151,8 @@ impl Board {
     }
 
     /// The records that take the champion back to the one before it, or to the first weights where
-    /// nothing was before; `None` where there is nothing to go back from.
+    /// nothing was before; `None` where there is nothing to go back from. The one that comes back
+    /// is first: a log that holds only half of them has a champion.
     pub fn rollback(
         &self,
         first: &PolicySnapshot,
@@ -180,7 +183,7 @@ impl Board {
             time_ms: now_ms,
             ..before
         };
-        Some([retired, restored])
+        Some([restored, retired])
     }
 
     /// Records without effect.
@@ -207,6 +210,7 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
     use super::*;
+    use PolicyState::{Canary, Champion};
 
     fn record(version: u64, state: PolicyState, step: u64) -> PolicyRecord {
         let snapshot = PolicySnapshot::new(PolicyVersion(version), None, "test", vec![]);
@@ -253,6 +257,33 @@ mod tests {
     fn a_compacted_stream_still_knows_who_was_before() {
         let board = Board::of(&[record(4, PolicyState::Retired, 7), champion(5, 4)]);
         assert_eq!((board.champion(), board.previous()), (Some(5.into()), Some(4.into())));
+    }
+
+    #[test]
+    fn a_champion_ends_only_by_another_in_its_place() {
+        let mut board = Board::of(&[champion(1, 0), champion(2, 1), record(3, Canary, 4)]);
+        let ends = PolicyRecord { step: None, ..record(2, PolicyState::Retired, 0) };
+        assert_eq!(board.fold(&ends), Effect::Outrun);
+        // Written as 3 was retired by an operator: its promotion is outrun, and 2 stays.
+        board.fold(&PolicyRecord { step: None, ..record(3, PolicyState::Retired, 0) });
+        let late = PolicyRecord { step: Some(5), ..champion(3, 2) };
+        assert_eq!(board.fold(&late), Effect::Outrun);
+        assert_eq!(board.fold(&record(2, PolicyState::Retired, 1)), Effect::Outrun);
+        let standing = board.standing(PolicyVersion(2)).unwrap();
+        assert_eq!((board.champion(), standing.record.state), (Some(2.into()), Champion));
+    }
+
+    #[test]
+    fn half_of_a_rollback_leaves_a_champion() {
+        let first = PolicySnapshot::new(PolicyVersion(0), None, "test", vec![9]);
+        let mut board = Board::of(&[champion(1, 0), champion(2, 1)]);
+        let [restored, retired] = board.rollback(&first, "test", 1).unwrap();
+        assert_eq!(board.fold(&restored), Effect::Applied);
+        assert_eq!(board.champion(), Some(PolicyVersion(0)), "1 has no certificate");
+        assert_eq!(board.standing(PolicyVersion(2)).unwrap().record.state, PolicyState::Retired);
+        assert_eq!(board.fold(&retired), Effect::Applied);
+        assert!(board.standing(PolicyVersion(2)).unwrap().record.reason.starts_with("rolled back"));
+        assert_eq!(board.rollback(&first, "test", 2), None, "nothing before the first");
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! asks a hundred times does not count a hundred times. Units are taken in the order of their
 //! hashes, so that equal ledgers give equal bits.
 
-use super::assignment::holds_control;
+use super::assignment::{AA, bucket, holds_control};
 use super::ledger::{Ledger, Outcome, Place};
 use crate::sequential::Moments;
 use crate::types::{Arm, Digest, LogPosition, PolicySnapshot, PolicyVersion};
@@ -20,7 +20,7 @@ pub struct ArmFigures {
     pub units: u64,
     /// Reward of the units that have one, with the noise of its votes.
     pub reward: Moments,
-    /// Share of failed queries.
+    /// Share of failed queries; a candidate's are also those that the champion had to decide.
     pub failures: Moments,
     /// Share of judged queries that the judge abstained on.
     pub abstentions: Moments,
@@ -45,6 +45,11 @@ pub struct Comparison {
     pub preferences: (u64, u64, u64),
     /// Units of treatment and of control since the share was last changed: the split to be checked.
     pub split: (u64, u64),
+    /// Units of treatment and of control that were judged since then.
+    pub fresh: (u64, u64),
+    /// The split is of treatment's places below this, where the share was changed: they were its
+    /// own before, so that nodes that follow late distort nothing. `None`: of all.
+    pub settled: Option<f64>,
     /// SHA-256 over places and rewards, in order.
     pub inputs: Digest,
 }
@@ -113,7 +118,9 @@ impl Comparison {
         let is_new =
             |(partition, offset): Place| since.get(&partition).is_none_or(|first| offset >= *first);
         let mut split = [BTreeSet::<&str>::new(), BTreeSet::new()];
-        let mut comparison = Self::default();
+        let mut fresh = [BTreeSet::<&str>::new(), BTreeSet::new()];
+        let mut comparison = Self { settled: settled(ledger, version, is_new), ..Self::default() };
+        let mut attempts = BTreeMap::<&str, (u64, u64)>::new();
         let mut units = [BTreeMap::<&str, UnitSums>::new(), BTreeMap::new()];
         let mut tainted: Vec<&str> = Vec::new();
         let mut inputs = String::new();
@@ -128,32 +135,47 @@ impl Comparison {
                 continue;
             }
             let is_its_own = outcome.assignment.arm == (Arm::Candidate { version });
-            let is_served = outcome.served.is_none_or(|served| (served == version) == is_its_own);
-            if !is_served || (is_its_own && outcome.assignment.fell_back.is_some()) {
-                comparison.mismatched += 1;
-                tainted.push(unit);
-                continue;
-            }
             let arm = match is_its_own {
                 true => 0,
                 false if holds_control(&outcome.assignment, version) => 1,
                 false => continue,
             };
-            units[arm].entry(unit).or_default().add(outcome);
-            if is_new(place) {
+            let is_settled =
+                arm == 1 || comparison.settled.is_none_or(|below| bucket(unit, version) < below);
+            if is_new(place) && is_settled {
                 split[arm].insert(unit);
             }
+            let has_fallen = is_its_own && outcome.assignment.fell_back.is_some();
+            if is_its_own {
+                let (queries, failures) = attempts.entry(unit).or_default();
+                *queries += 1;
+                *failures += u64::from(outcome.has_failed || has_fallen);
+            }
+            let is_served = outcome.served.is_none_or(|served| (served == version) == is_its_own);
+            if has_fallen || !(is_served || version == AA) {
+                comparison.mismatched += 1;
+                tainted.push(unit);
+                continue;
+            }
+            units[arm].entry(unit).or_default().add(outcome);
+            if is_new(place) && outcome.reward.is_some() {
+                fresh[arm].insert(unit);
+            }
         }
-        let mut both: Vec<&str> =
+        let mut both: BTreeSet<&str> =
             units[0].keys().filter(|unit| units[1].contains_key(*unit)).copied().collect();
         comparison.mixed = both.len() as u64;
+        attempts.retain(|unit, _| !both.contains(unit));
         both.extend(tainted);
-        for unit in both {
+        for unit in &both {
             units[0].remove(unit);
             units[1].remove(unit);
         }
+        fresh.iter_mut().for_each(|units| units.retain(|unit| !both.contains(unit)));
+        comparison.fresh = (fresh[0].len() as u64, fresh[1].len() as u64);
         comparison.split = (split[0].len() as u64, split[1].len() as u64);
         comparison.treatment = ArmFigures::of(units[0].values());
+        comparison.treatment.failures = shares(attempts.values());
         comparison.control = ArmFigures::of(units[1].values());
         comparison.inputs = PolicySnapshot::digest_of(inputs.as_bytes());
         comparison
@@ -171,3 +193,20 @@ impl Comparison {
         }
     }
 }
+
+/// The highest place that the candidate served before its share was changed.
+fn settled(ledger: &Ledger, version: PolicyVersion, is_new: impl Fn(Place) -> bool) -> Option<f64> {
+    let own = ledger.of(version).filter(|(place, outcome)| {
+        outcome.assignment.arm == (Arm::Candidate { version }) && !is_new(*place)
+    });
+    own.map(|(_, outcome)| bucket(&outcome.assignment.unit, version)).max_by(f64::total_cmp)
+}
+
+/// One share a unit, of `(queries, failures)`.
+#[expect(clippy::cast_precision_loss, reason = "counts of an experiment")]
+fn shares<'a>(attempts: impl Iterator<Item = &'a (u64, u64)>) -> Moments {
+    Moments::of(attempts.map(|(queries, failures)| *failures as f64 / *queries as f64))
+}
+
+#[cfg(test)]
+mod tests;

@@ -177,6 +177,9 @@ pub struct CanaryConfig {
     pub discovery_rate: f64,
     /// Share of the units of an experiment that get an interleaved context, in [0, 1].
     pub interleaved: f64,
+    /// Share of the units that, while there is no canary, the champion's experiment against itself
+    /// treats, in [0, 0.5]: what it finds is wrong with the instrumentation. 0: none.
+    pub aa_share: f64,
     /// Guard-rails.
     pub guards: GuardConfig,
 }
@@ -194,6 +197,7 @@ impl Default for CanaryConfig {
             tuned_for: 1_000.0,
             discovery_rate: 0.05,
             interleaved: 0.0,
+            aa_share: 0.0,
             guards: GuardConfig::default(),
         }
     }
@@ -326,6 +330,7 @@ impl Config {
                 .to_owned());
         }
         within("canary.interleaved", canary.interleaved, (0.0, 1.0))?;
+        within("canary.aa_share", canary.aa_share, (0.0, super::assignment::CONTROL_FROM))?;
         let level = (f64::MIN_POSITIVE, 0.5);
         within("canary.alpha_win", canary.alpha_win, level)?;
         within("canary.alpha_harm", canary.alpha_harm, level)?;

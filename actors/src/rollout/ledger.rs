@@ -144,6 +144,13 @@ impl Ledger {
         self.places.retain(|_, place| outcomes.contains_key(place));
     }
 
+    /// Forgets what is known of one experiment: it begins anew.
+    pub fn forget(&mut self, version: PolicyVersion) {
+        self.outcomes.retain(|_, o| !o.assignment.experiments.contains(&version));
+        let outcomes = &self.outcomes;
+        self.places.retain(|_, place| outcomes.contains_key(place));
+    }
+
     /// Outcomes kept.
     pub fn len(&self) -> usize {
         self.outcomes.len()

@@ -7,7 +7,7 @@ use crate::sequential::Moments;
 use crate::types::{
     DecisionId, Digest, PolicySnapshot, PolicyVersion, RewardRecord, ShadowRecord, Verdict,
 };
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt::Write as _;
 
 /// Shadow decisions kept a candidate; its stage is over long before.
@@ -19,6 +19,8 @@ pub struct Shadows {
     decisions: BTreeMap<PolicyVersion, BTreeMap<DecisionId, ShadowRecord>>,
     /// Rewards of what was served, for the paired difference.
     served: HashMap<DecisionId, (f64, f64)>,
+    /// The same, oldest first.
+    served_order: VecDeque<DecisionId>,
 }
 
 /// One candidate's figures.
@@ -55,11 +57,17 @@ impl Shadows {
 
     /// Takes the verdict on what was served: it may be read before the shadow decision beside it.
     pub fn reward(&mut self, record: &RewardRecord) {
-        if let Verdict::Scored { reward } = &record.verdict
-            && self.served.len() < DECISIONS_MAX
-        {
-            let value = (reward.total, super::ledger::noise(reward));
-            self.served.entry(record.decision_id.clone()).or_insert(value);
+        let Verdict::Scored { reward } = &record.verdict else { return };
+        if self.served.contains_key(&record.decision_id) {
+            return;
+        }
+        let value = (reward.total, super::ledger::noise(reward));
+        self.served.insert(record.decision_id.clone(), value);
+        self.served_order.push_back(record.decision_id.clone());
+        while self.served_order.len() > DECISIONS_MAX {
+            if let Some(oldest) = self.served_order.pop_front() {
+                self.served.remove(&oldest);
+            }
         }
     }
 
@@ -68,6 +76,7 @@ impl Shadows {
         self.decisions.retain(|version, _| open.contains(version));
         if open.is_empty() {
             self.served.clear();
+            self.served_order.clear();
         }
     }
 

@@ -8,6 +8,7 @@ use super::{CanaryConfig, Comparison, ShadowConfig, ShadowFigures};
 use crate::sequential::rule::{Finding, Rule};
 use crate::sequential::{Moments, confidence, quantile, ratio};
 use crate::types::{Digest, PolicySnapshot, PolicyState, StageEvidence};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// Metrics that harm is looked for in: reward and four guard-rails share `alpha_harm`.
@@ -150,12 +151,24 @@ struct Guard {
     excess: Option<f64>,
 }
 
+/// A share with one more unit of either kind, so that an arm whose units all fail can be told from
+/// one whose units never do (Agresti, Caffo, The American Statistician 54(4), 2000).
+fn widened(share: &Moments) -> Moments {
+    let mut share = *share;
+    share.push(0.0, 0.0);
+    share.push(1.0, 0.0);
+    share
+}
+
 fn guards(config: &CanaryConfig, seen: &Comparison) -> [Guard; 4] {
     let (treatment, control) = (&seen.treatment, &seen.control);
     let alpha = config.alpha_harm / METRICS;
     let limits = &config.guards;
     let above = |own: &Moments, other: &Moments| {
-        confidence::difference_low(own, other, alpha, config.tuned_for)
+        let low = confidence::difference_low(own, other, alpha, config.tuned_for);
+        // Where no unit differs from another there is nothing to doubt once there are enough.
+        let is_plain = own.count.min(other.count) >= config.units_min;
+        low.or_else(|| is_plain.then_some(own.mean - other.mean))
     };
     let threshold = control.latency_p95().map(|p95| p95 * limits.latency_ratio);
     let slow = threshold.and_then(|threshold| {
@@ -166,7 +179,7 @@ fn guards(config: &CanaryConfig, seen: &Comparison) -> [Guard; 4] {
         };
         // Of control 5% lie above its own 95th percentile; of the candidate no more may lie above
         // the widened one.
-        let own = of(&treatment.durations).moments();
+        let own = widened(&of(&treatment.durations).moments());
         confidence::asymptotic_low(&own, alpha, config.tuned_for).map(|low| low - 0.05)
     });
     let mut scaled = control.tokens;
@@ -175,11 +188,12 @@ fn guards(config: &CanaryConfig, seen: &Comparison) -> [Guard; 4] {
     [
         Guard {
             name: "errors",
-            excess: above(&treatment.failures, &control.failures).map(|low| low - limits.errors),
+            excess: above(&widened(&treatment.failures), &widened(&control.failures))
+                .map(|low| low - limits.errors),
         },
         Guard {
             name: "abstentions",
-            excess: above(&treatment.abstentions, &control.abstentions)
+            excess: above(&widened(&treatment.abstentions), &widened(&control.abstentions))
                 .map(|low| low - limits.abstentions),
         },
         Guard { name: "latency", excess: slow },
@@ -215,15 +229,16 @@ pub fn canary_step(
         return over(false, format!("harm: {shown}"));
     }
     let (own, other) = seen.split;
-    if ratio::mismatch(seen.split, share / (share + CONTROL_SHARE)) >= MISMATCH {
+    let places = seen.settled.unwrap_or(share);
+    if ratio::mismatch(seen.split, places / (places + CONTROL_SHARE)) >= MISMATCH {
         return over(
             false,
             format!("{own} and {other} units are not the split that was asked for"),
         );
     }
     let is_last = config.shares.last().is_none_or(|last| share >= *last);
-    let has_enough =
-        treatment.reward.count >= config.units_min && control.reward.count >= config.units_min;
+    // At this share, whatever the ones before it saw.
+    let has_enough = seen.fresh.0.min(seen.fresh.1) >= config.units_min;
     if has_enough && !is_last {
         return over(true, format!("no harm: {shown}"));
     }
@@ -234,6 +249,42 @@ pub fn canary_step(
         return over(false, format!("undecided within its time: {shown}"));
     }
     Step::Stay(shown)
+}
+
+/// What the champion's experiment against itself shows.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct AaFigures {
+    /// Units of either arm with a reward.
+    pub units: (u64, u64),
+    /// Reward of the one arm less that of the other.
+    pub difference: f64,
+    /// Its anytime-valid interval; absent before it has one.
+    pub interval: Option<(f64, f64)>,
+    /// What cannot be by chance alone.
+    pub bias: Option<String>,
+}
+
+/// A look at the champion's experiment against itself, by the rules of a canary with no margin.
+pub fn aa_figures(config: &CanaryConfig, seen: &Comparison) -> AaFigures {
+    let rule = Rule { margin: 0.0, alpha_win: config.alpha_harm / METRICS, ..rule(config) };
+    let look = rule.look(&seen.treatment.reward, &seen.control.reward);
+    let units = (seen.treatment.reward.count, seen.control.reward.count);
+    let interval = look.difference.map(|difference| (difference.low, difference.high));
+    let shown = format!("{:+.4} between {} and {} units", look.estimate, units.0, units.1);
+    let guards = guards(config, seen);
+    let breached = guards.iter().find(|guard| guard.excess.is_some_and(|excess| excess > 0.0));
+    let split = config.aa_share / (config.aa_share + CONTROL_SHARE);
+    let what = if look.finding != Finding::Undecided {
+        Some("rewards differ".to_owned())
+    } else if ratio::mismatch(seen.split, split) >= MISMATCH {
+        Some(format!("{:?} units are not the split that was asked for", seen.split))
+    } else {
+        breached.map(|guard| format!("{} differ", guard.name))
+    };
+    let bias = what.map(|what| {
+        format!("the instrumentation is biased: the champion against itself: {what}, {shown}")
+    });
+    AaFigures { units, difference: look.estimate, interval, bias }
 }
 
 fn canary_evidence(

@@ -64,12 +64,13 @@ fn serving(core: &Arc<Core>) -> [Child; 6] {
         log: Arc::clone(&ports.log),
         snapshots: Arc::clone(&ports.snapshots),
         swap: follower_swap(core),
-        first: ports.first.digest.clone(),
+        first: Arc::clone(&ports.first),
         host: host(core),
         routing: core.routing.clone(),
         seal: Arc::clone(&ports.seal),
         allow_uncertified: config.promotion.allow_uncertified,
         interleaved: config.promotion.canary.interleaved,
+        aa_share: config.promotion.canary.aa_share,
         node: config.node.clone(),
         config: config.policy_follower,
     };
@@ -80,6 +81,7 @@ fn serving(core: &Arc<Core>) -> [Child; 6] {
         judge: Arc::clone(&ports.judge),
         log: Arc::clone(&ports.log),
         clock: ports.clock,
+        hosted: watch::channel(Vec::new()).0,
         config: config.promotion.shadow,
     };
     let decisions = recent_decisions::Args {

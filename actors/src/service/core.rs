@@ -109,16 +109,19 @@ impl Core {
         let request = self
             .request(query, overrides, is_rerank)
             .map_err(|reason| self.door.refuse(ServiceError::Refused(reason)))?;
+        let was_taken = request.exploration != Exploration::Greedy;
+        let mut taken = Taken { core: was_taken.then(|| Arc::clone(&self)), has_deviated: false };
         let passage = self.door.enter().await?;
         let core = Arc::clone(&self);
         let episode = async move {
-            let was_taken = request.exploration != Exploration::Greedy;
+            // What fails on the way may have cost as much as it could.
+            taken.has_deviated = true;
             let result = episode::run(&core.context, request).await;
-            if was_taken {
-                // What failed on the way may have cost as much as it could.
-                let deviated = result.as_ref().map_or(Some(true), |served| served.deviates);
-                core.settle(deviated.unwrap_or(false));
+            if let Ok(served) = &result {
+                // Where it is not known whether chance had its way, it may have had it.
+                taken.has_deviated = served.deviates.unwrap_or(served.propensity.is_some());
             }
+            drop(taken);
             passage.settle(&result);
             result
         };
@@ -233,6 +236,20 @@ impl Core {
     pub(super) fn draw_id(&self, prefix: &str) -> String {
         let mut rng = self.rng.lock().unwrap_or_else(PoisonError::into_inner);
         next_id(prefix, &mut *rng)
+    }
+}
+
+/// What a query set aside of the budget of exploration; settled however the query ends.
+struct Taken {
+    core: Option<Arc<Core>>,
+    has_deviated: bool,
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        if let Some(core) = &self.core {
+            core.settle(self.has_deviated);
+        }
     }
 }
 

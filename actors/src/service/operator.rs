@@ -5,12 +5,12 @@
 
 use super::{OBSERVE_DEADLINE, OperatorError, ServiceHandle};
 use crate::bounds::guarded;
-use crate::policy_follower;
 use crate::ports::Stream;
 use crate::promoter::policy_record;
 use crate::rollout::Board;
 use crate::telemetry;
 use crate::types::{PolicyRecord, PolicyState, PolicyVersion};
+use crate::{policy_follower, reranker};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::Duration;
@@ -77,9 +77,6 @@ impl ServiceHandle {
         };
         let from = record.state;
         let records = if Some(version) == champion {
-            core.ports.snapshots.put(&core.ports.first).await.map_err(|error| {
-                OperatorError::Unavailable(format!("cannot store the first weights: {error}"))
-            })?;
             let records = board.rollback(&core.ports.first, reason, now_ms);
             records.map(Vec::from).ok_or_else(|| {
                 OperatorError::Refused(format!("there is nothing before {version}"))
@@ -88,9 +85,15 @@ impl ServiceHandle {
             let (state, reason) = (PolicyState::Retired, reason.to_owned());
             vec![PolicyRecord { state, reason, step: None, time_ms: now_ms, ..record }]
         };
+        let is_first = records.iter().any(|record| record.digest == core.ports.first.digest);
+        let first = core.ports.snapshots.put(&core.ports.first);
+        if is_first && let Err(error) = first.await {
+            // Whoever has them at hand needs no store; a store that is away delays nobody.
+            tracing::warn!(%error, "the first weights are not in the store");
+        }
         telemetry::count(telemetry::ROLLBACKS, "why", "operator");
         tracing::warn!(%version, from = from.word(), reason, "rolled back by an operator");
-        let target = records.last().filter(|r| r.state == PolicyState::Champion).map(|r| r.version);
+        let target = records.iter().find(|r| r.state == PolicyState::Champion).map(|r| r.version);
         self.append(records, wait).await?;
         let champion = self.followed(version, target, began + wait).await?;
         let took_ms = began.elapsed().as_secs_f64() * 1e3;
@@ -128,7 +131,12 @@ impl ServiceHandle {
             let serving = self.policy().version;
             let is_served = serving == version && target.is_some_and(|t| t != version);
             if is_retired && !is_routed && !is_served {
-                return Ok(serving);
+                // Who was let in before may still ask for it: nothing is decided by it from here on.
+                let build = |reply| reranker::Message::Forget(version, reply);
+                let forgotten = core.context.reranker.call(build, deadline).await;
+                return forgotten.map(|()| serving).map_err(|error| {
+                    OperatorError::Unavailable(format!("{version} is retired, but {error}"))
+                });
             }
             if Instant::now() >= deadline {
                 return Err(OperatorError::Unavailable(format!(

@@ -34,6 +34,7 @@ fn every_bound_that_may_not_be_zero_is_refused_by_its_full_name() {
         "learner.keep_versions",
         "learner.keep_ms",
         "limits.k_min",
+        "drift.seed",
     ];
     let good = serde_json::to_value(ServiceConfig::default()).unwrap();
     let mut checked = 0;

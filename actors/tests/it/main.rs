@@ -4,12 +4,17 @@
 mod bench;
 mod config;
 mod degraded;
+mod experiments;
 mod faults;
 mod feedback;
 mod flow;
+mod kills;
 mod learning;
 mod poison;
+mod promotion;
 mod replay;
 mod rewrites;
+mod rollback;
+mod staged;
 mod swaps;
 mod telemetry;

@@ -3,14 +3,17 @@
 use crate::bench::{
     MINUTE, ask, assert_laws, config, query, start, until_judged, until_kept, world,
 };
+use crate::staged::{Load, propose, staged, start_at, until_state};
+use actors::clock::Clock;
 use actors::episode::OnRetrievalFailure;
-use actors::fakes::Lesson;
+use actors::fakes::{Lesson, snapshot};
 use actors::ports::{EventLog, NewRecord, Stream};
 use actors::service::{Overrides, ServiceConfig};
 use actors::telemetry::{Kind, METRICS};
-use actors::types::{Feedback, Query};
+use actors::types::{Exploration, Feedback, PolicyRecord, PolicyState, PolicyVersion, Query};
 use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::Ordering::SeqCst;
 use std::sync::{Arc, Mutex};
 
 /// Notes the name and kind of every metric written.
@@ -105,6 +108,36 @@ async fn eventful_life() {
     assert_laws(&world, &service).await;
 }
 
+/// A life with a canary that falls back, a champion that is taken back, and what watches over them.
+async fn staged_life() {
+    let world = world().await;
+    let mut config = staged();
+    config.promotion.shadow.failures_max = 1.0;
+    config.promotion.canary.aa_share = 0.5;
+    config.promotion.watch.probe_ms = 500;
+    config.exploration = Exploration::Sample { temperature: 1.0, epsilon: 0.1 };
+    config.exploration_budget.per_hour = Some(2.0);
+    config.drift.enabled = true;
+    let questions = vec![(0.5, 0.5); 20];
+    world.examiner.lock().unwrap().probes.insert(PolicyVersion(0), questions);
+    // Without a certificate it serves nobody.
+    let weights = snapshot(90, true);
+    let bare = PolicyRecord::of(&weights, PolicyState::Champion, "", 0);
+    let payload = serde_json::to_vec(&bare).unwrap();
+    let new = NewRecord { payload, ..NewRecord::default() };
+    world.log.append(Stream::Policies, vec![new]).await.unwrap();
+    let service = start_at(&world, Clock::simulated(1_000_000), config).await;
+    service.rollback(None, "by hand", MINUTE).await.unwrap();
+    let load = Load::start(&service, 0);
+    let version = propose(&world, &service, "failing").await;
+    until_state(&world, &service, version, (PolicyState::Canary, Some(0.05))).await;
+    until_state(&world, &service, version, (PolicyState::Retired, None)).await;
+    tokio::time::sleep(MINUTE / 60).await;
+    world.judge.renamed.store(true, SeqCst);
+    tokio::time::sleep(MINUTE / 60).await;
+    load.stop().await;
+}
+
 #[test]
 fn every_metric_written_is_in_the_table_under_its_kind_and_every_one_of_the_table_is_written() {
     let names = Names::default();
@@ -113,7 +146,10 @@ fn every_metric_written_is_in_the_table_under_its_kind_and_every_one_of_the_tabl
         .start_paused(true)
         .build()
         .unwrap();
-    metrics::with_local_recorder(&names, || runtime.block_on(eventful_life()));
+    metrics::with_local_recorder(&names, || {
+        runtime.block_on(eventful_life());
+        runtime.block_on(staged_life());
+    });
     let table: BTreeMap<String, &str> = METRICS
         .iter()
         .map(|(name, kind, _)| {

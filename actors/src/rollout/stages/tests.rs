@@ -23,7 +23,8 @@ fn coin(share: f64) -> impl Fn(u64) -> f64 {
 }
 
 fn seen(treatment: ArmFigures, control: ArmFigures) -> Comparison {
-    Comparison { treatment, control, ..Comparison::default() }
+    let fresh = (treatment.reward.count, control.reward.count);
+    Comparison { treatment, control, fresh, ..Comparison::default() }
 }
 
 fn word(step: &Step) -> &str {
