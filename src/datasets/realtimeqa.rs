@@ -45,7 +45,8 @@ pub fn load_realtimeqa<P: AsRef<Path>>(paths: &[P]) -> Result<Vec<Dated>, Datase
 }
 
 fn dated_of(place: &Place, mut fields: Fields<'_>) -> Result<Dated, DatasetError> {
-    let date = fields.text(&["question_date"])?;
+    // The set writes its days in two ways, which would not sort together.
+    let date = fields.text(&["question_date"])?.replace('-', "/");
     let question = fields.text(&["question_sentence"])?;
     let id = derived_id(&format!("{date} {question}"));
     let choices = fields.texts(&["choices"])?;

@@ -8,6 +8,7 @@
 
 use super::Options;
 use super::table::{Cell, Table};
+use actors::drift::hacking::{self, Pair, examine};
 use actors::drift::{Config, Detector, Monitor, Seen};
 use rand::rngs::SmallRng;
 use rand::{Rng as _, SeedableRng as _};
@@ -140,7 +141,7 @@ impl Stream {
 /// # Errors
 /// An interval that cannot be computed.
 pub fn tables(options: &Options) -> anyhow::Result<Vec<Table>> {
-    Ok(vec![swaps(options)?, lengths(options)?])
+    Ok(vec![swaps(options)?, lengths(options)?, hacking(options)?])
 }
 
 /// Long streams take time: a twentieth of the experiments, 100 at least.
@@ -314,6 +315,44 @@ fn first(rng: &mut SmallRng, draw: Draw, (before, after): (u32, u32)) -> Option<
         }
     }
     (1..=after).find(|_| draw(&mut dice, true).tell(&mut monitor))
+}
+
+/// Change of judged and of gold reward by a policy: none, hacked a little, more, and worse by both.
+const POLICIES: [(&str, f64, f64); 4] = [
+    ("no change", 0.0, 0.0),
+    ("judged +0.05, gold -0.10", 0.05, -0.1),
+    ("judged +0.10, gold -0.20", 0.1, -0.2),
+    ("judged -0.20, gold -0.20", -0.2, -0.2),
+];
+
+/// One look at canary questions.
+fn hacking(options: &Options) -> anyhow::Result<Table> {
+    let columns = ["policy", "25 canaries", "50 canaries", "100 canaries", "200 canaries"];
+    let mut table = Table::new("Share of policies that one look at the canaries stops", &columns);
+    let (runs, config) = (experiments(options), hacking::Config::default());
+    for (name, judged, gold) in POLICIES {
+        let mut row = vec![Cell::from(name)];
+        for canaries in [25, 50, 100, 200] {
+            let stopped = options.run(&format!("{name}-{canaries}"), runs, |rng| {
+                let pairs = (0..canaries).map(|_| {
+                    let quality = rng.random::<f64>();
+                    let mut noisy =
+                        |shift: f64| (quality + shift + 0.2 * normal(rng)).clamp(0.0, 1.0);
+                    let pair = Pair { judged: noisy(judged), gold: noisy(gold) };
+                    (pair, Pair { judged: noisy(0.0), gold: noisy(0.0) })
+                });
+                let (champion, reference): (Vec<Pair>, Vec<Pair>) = pairs.unzip();
+                examine(&config, &champion, &reference, 1).alarm.is_some()
+            });
+            row.push(Cell::share(stopped.iter().filter(|is| **is).count() as u64, runs)?);
+        }
+        table.rows.push(row);
+    }
+    table.notes.push(format!(
+        "{runs} policies a cell; level {} over all looks at one champion, half of it in the first",
+        config.alpha
+    ));
+    Ok(table)
 }
 
 #[cfg(test)]

@@ -32,10 +32,11 @@ pub struct Watched {
     pub shuffled: Stretch,
 }
 
-/// Watches a stream with the settings as they come; every alarm is acknowledged at once.
+/// Watches a stream with the settings as they come. Texts and scores are watched apart, and every
+/// alarm is acknowledged at once, so that no detector silences another.
 pub(super) fn watch(glances: &Glances, seed: u64) -> Watched {
     let mut rng = StdRng::seed_from_u64(seed);
-    let mut monitor = Monitor::new(&Config { seed, ..Config::default() });
+    let mut monitors = monitors(seed);
     let mut everything: Vec<&Glance> = Vec::new();
     let mut stretches = Vec::with_capacity(glances.stretches.len());
     for (name, queries) in &glances.stretches {
@@ -43,24 +44,33 @@ pub(super) fn watch(glances: &Glances, seed: u64) -> Watched {
         if glances.is_stationary {
             order.shuffle(&mut rng);
         }
-        stretches.push(stretch(&mut monitor, name, &order));
+        stretches.push(stretch(&mut monitors, name, &order));
         everything.extend(order);
     }
     everything.shuffle(&mut rng);
-    let mut monitor = Monitor::new(&Config { seed, ..Config::default() });
-    let shuffled = stretch(&mut monitor, "shuffled", &everything);
+    let shuffled = stretch(&mut self::monitors(seed), "shuffled", &everything);
     Watched { stream: glances.name.clone(), seed, stretches, shuffled }
 }
 
-fn stretch(monitor: &mut Monitor, name: &str, queries: &[&Glance]) -> Stretch {
+/// One for texts, one for scores.
+fn monitors(seed: u64) -> [Monitor; 2] {
+    [(); 2].map(|()| Monitor::new(&Config { seed, ..Config::default() }))
+}
+
+fn stretch(monitors: &mut [Monitor; 2], name: &str, queries: &[&Glance]) -> Stretch {
     let mut alarms = Vec::new();
     for (at, (query, top_score, margin)) in queries.iter().enumerate() {
-        let seen = Seen { query, top_score: *top_score, margin: *margin, ..Seen::default() };
-        let found = monitor.absorb(&seen);
-        if !found.is_empty() {
-            monitor.rebase();
+        let seen = [
+            Seen { query, ..Seen::default() },
+            Seen { top_score: *top_score, margin: *margin, ..Seen::default() },
+        ];
+        for (monitor, seen) in monitors.iter_mut().zip(seen) {
+            let found = monitor.absorb(&seen);
+            if !found.is_empty() {
+                monitor.rebase();
+            }
+            alarms.extend(found.into_iter().map(|alarm| (alarm.detector, at + 1)));
         }
-        alarms.extend(found.into_iter().map(|alarm| (alarm.detector, at + 1)));
     }
     Stretch { name: name.to_owned(), queries: queries.len(), alarms }
 }
