@@ -24,8 +24,8 @@ use crate::types::{
     ShadowRecord, StageEvidence, Verdict,
 };
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
-use serde::{Deserialize, Serialize};
 pub(crate) use records::policy_record;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
