@@ -15,10 +15,7 @@ use crate::bounds::{Broken, guarded};
 use crate::compute::{Compute, ComputeError, ComputeMode};
 use crate::ports::{DecideRequest, Policy, PolicyError};
 use crate::telemetry;
-use crate::types::{
-    Candidate, DecisionId, Document, Exploration, PolicySnapshot, PolicyStamp, PolicyVersion,
-    Query, SelectionLimits,
-};
+use crate::types::{PolicySnapshot, PolicyStamp, PolicyVersion};
 pub use config::Config;
 pub use messages::{Error, Message, Observed, Results};
 use messages::{Pass, PassBox, Reply, SwapBox, SwapOver, SwapReply};

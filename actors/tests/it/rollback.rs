@@ -123,9 +123,12 @@ fn watched() -> ServiceConfig {
 
 #[tokio::test(start_paused = true)]
 async fn another_judge_takes_back_the_champion_ends_canaries_and_holds_everything() {
-    let (world, service, load, version) = promoted(watched()).await;
+    let mut config = watched();
+    config.promotion.canary.shares = vec![0.05, 0.5];
+    config.promotion.canary.units_min = 15;
+    let (world, service, load, version) = promoted(config).await;
     let canary = propose(&world, &service, "").await;
-    until_state(&world, &service, canary, (PolicyState::Canary, Some(0.2))).await;
+    until_state(&world, &service, canary, (PolicyState::Canary, Some(0.05))).await;
     let proposed = service.observe().await.learner.unwrap().proposed;
     world.judge.renamed.store(true, SeqCst);
     until_state(&world, &service, version, (PolicyState::Retired, None)).await;
@@ -177,7 +180,7 @@ async fn a_champion_that_pleases_the_judge_alone_is_taken_back_within_one_probe_
     world.examiner.lock().unwrap().probes.insert(version, hacked);
     let began_ms = clock.now_ms();
     until_state(&world, &service, version, (PolicyState::Retired, None)).await;
-    assert!(clock.now_ms() - began_ms <= 2_200, "{} ms", clock.now_ms() - began_ms);
+    assert!(clock.now_ms() - began_ms <= 2_300, "{} ms", clock.now_ms() - began_ms);
     let promoter = service.observe().await.promoter.unwrap();
     assert!(promoter.hacking_gap.unwrap() > 0.5 && promoter.rolled_back == 1, "{promoter:?}");
     load.stop().await;
