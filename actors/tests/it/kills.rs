@@ -101,7 +101,7 @@ async fn random_deaths(seed: u64) {
 
 #[tokio::test(start_paused = true)]
 async fn random_deaths_change_nothing_of_what_a_promotion_comes_to() {
-    for seed in 0..12 {
+    for seed in 0..40 {
         random_deaths(seed).await;
     }
 }
