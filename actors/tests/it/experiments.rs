@@ -89,14 +89,13 @@ async fn interleaved_units_get_one_context_of_both_and_credit_goes_by_citation()
     let mut config = staged();
     config.promotion.canary.interleaved = 0.5;
     config.promotion.canary.shares = vec![0.2];
-    config.promotion.canary.margin = 2.0;
-    config.promotion.canary.alpha_harm = 1e-9;
     config.promotion.canary.units_min = 40;
     config.exploration = Exploration::Sample { temperature: 1.0, epsilon: 0.1 };
     let service = start_at(&world, Clock::simulated(1_000_000), config).await;
     let load = Load::start(&service, 0);
+    // Worse, so that the canary ends by harm after its minimum of units.
     let version = propose(&world, &service, "reversed").await;
-    until_state(&world, &service, version, (PolicyState::Champion, None)).await;
+    until_state(&world, &service, version, (PolicyState::Retired, None)).await;
     load.stop().await;
     let arm = Arm::Interleaved { version };
     let episodes: Vec<Episode> = world.log.read(Stream::Episodes);
