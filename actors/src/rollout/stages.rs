@@ -205,7 +205,6 @@ fn guards(config: &CanaryConfig, seen: &Comparison) -> [Guard; 4] {
 
 /// A look at a canary with this share of the units after `waited_ms` at it. The last share is
 /// passed by a win, those before by enough units without harm.
-#[expect(clippy::cast_precision_loss, reason = "counts of an experiment")]
 pub fn canary_step(
     config: &CanaryConfig,
     (share, is_discovered): (f64, bool),

@@ -160,7 +160,7 @@ async fn a_spent_budget_serves_greedily_says_so_and_what_is_let_go_costs_nothing
         episodes.iter().filter(|e| why(e).as_deref() == Some("budget_spent")).collect();
     assert_eq!(held.len(), 4);
     let is_greedy = |e: &&Episode| !e.decision.as_ref().unwrap().is_explored();
-    assert!(held.iter().all(|e| is_greedy(&e)));
+    assert!(held.iter().all(is_greedy));
     assert_laws(&world, &service).await;
 }
 

@@ -9,9 +9,7 @@ use actors::clock::Clock;
 use actors::fakes::{World, snapshot};
 use actors::ports::{EventLog as _, NewRecord, Stream};
 use actors::service::{ServiceConfig, ServiceHandle};
-use actors::types::{
-    Certificate, Digest, Episode, Exploration, PolicyRecord, PolicyState, PolicyVersion,
-};
+use actors::types::{Certificate, Episode, Exploration, PolicyRecord, PolicyState, PolicyVersion};
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
@@ -45,6 +43,7 @@ async fn taken_back_from(wanted: (PolicyState, Option<f64>)) {
         }
     })
     .await;
+    #[expect(clippy::disallowed_methods, reason = "real time, beside the simulated")]
     let began = std::time::Instant::now();
     let over = service.rollback(Some(version), "by hand", MINUTE).await.unwrap();
     let took = began.elapsed();
@@ -134,6 +133,8 @@ async fn another_judge_takes_back_the_champion_ends_canaries_and_holds_everythin
     until_state(&world, &service, canary, (PolicyState::Canary, Some(0.05))).await;
     let proposed = service.observe().await.learner.unwrap().proposed;
     world.judge.renamed.store(true, SeqCst);
+    // It is asked for its name when it starts.
+    service.kill_child("judge");
     until_state(&world, &service, version, (PolicyState::Retired, None)).await;
     until_state(&world, &service, canary, (PolicyState::Retired, None)).await;
     until(&service, "back", |s| async move { s.policy().version == PolicyVersion(0) }).await;
@@ -157,9 +158,9 @@ async fn another_judge_takes_back_the_champion_ends_canaries_and_holds_everythin
         assert_eq!(episode.decision.as_ref().unwrap().exploration, Exploration::Greedy);
     }
     let held: Vec<_> = episodes.iter().filter(|e| hold.contains(&e.finished_ms)).collect();
-    let is_wide = |e: &&Episode| e.decision.as_ref().unwrap().is_explored();
-    assert!(!held.is_empty() && held.iter().all(|e| is_wide(&e)), "exploration is widened");
-    assert!(episodes.iter().rev().take(20).all(|e| !is_wide(&e)), "and narrow again");
+    let is_wide = |e: &Episode| e.decision.as_ref().unwrap().is_explored();
+    assert!(!held.is_empty() && held.iter().all(|e| is_wide(e)), "exploration is widened");
+    assert!(episodes.iter().rev().take(20).all(|e| !is_wide(e)), "and narrow again");
     assert_log(&world);
 }
 
@@ -211,10 +212,8 @@ async fn a_champion_without_a_certificate_or_with_a_forged_or_foreign_one_does_n
     forged.claims.version = PolicyVersion(9);
     forged.claims.digest = snapshot(9, true).digest;
     let mut foreign = forged.clone();
-    foreign.signature = Digest::from(actors::types::PolicySnapshot::digest_of(
-        &foreign.claims.signed_bytes().unwrap(),
-    ))
-    .0;
+    let claims = foreign.claims.signed_bytes().unwrap();
+    foreign.signature = actors::types::PolicySnapshot::digest_of(&claims).0;
     let sealed = foreign.clone();
     foreign.key = "another".to_owned();
     let cases = [None, Some(good), Some(forged), Some(foreign)];
