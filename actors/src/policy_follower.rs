@@ -201,10 +201,10 @@ impl Actor for PolicyFollower {
 impl State {
     fn turn(&mut self, myself: &ActorRef<Message>, mut turn: Turn) {
         let (_, records) = turn.take();
-        self.is_at_end |= records.is_empty() && turn.is_current;
         for record in &records {
             self.absorb(record);
         }
+        self.is_at_end |= records.len() < self.args.config.poll_max && turn.is_current;
         self.reconcile(myself);
         // After a failure the pause before `Retry` counts, not the pace of the log.
         if self.failures == 0 {

@@ -196,8 +196,8 @@ impl EventConsumer for MemoryConsumer {
             self.was_lost |= owned.is_err();
             owned?;
             if self.was_lost {
-                // Its first poll since: all of the work of the other is to be seen.
-                return Ok(Vec::new());
+                // To be told of first: all that the other wrote is to be read.
+                return Err(LogError::InUse(format!("consumer `{}` was away", self.name)));
             }
             let taken = self.take(max);
             let is_late = tokio::time::Instant::now() >= deadline;

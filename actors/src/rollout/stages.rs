@@ -15,6 +15,8 @@ use std::collections::BTreeMap;
 const METRICS: f64 = 5.0;
 /// Share of the units that are control, by the places that they have.
 const CONTROL_SHARE: f64 = 1.0 - super::assignment::CONTROL_FROM;
+/// Units of an arm from which a metric that is the same for all of them is taken as it is.
+const PLAIN_UNITS: u64 = 10;
 /// E-value from which a split of the units is not the one that was asked for.
 const MISMATCH: f64 = 1_000.0;
 
@@ -167,7 +169,7 @@ fn guards(config: &CanaryConfig, seen: &Comparison) -> [Guard; 4] {
     let above = |own: &Moments, other: &Moments| {
         let low = confidence::difference_low(own, other, alpha, config.tuned_for);
         // Where no unit differs from another there is nothing to doubt once there are enough.
-        let is_plain = own.count.min(other.count) >= config.units_min;
+        let is_plain = own.count.min(other.count) >= PLAIN_UNITS;
         low.or_else(|| is_plain.then_some(own.mean - other.mean))
     };
     let threshold = control.latency_p95().map(|p95| p95 * limits.latency_ratio);
@@ -203,7 +205,6 @@ fn guards(config: &CanaryConfig, seen: &Comparison) -> [Guard; 4] {
 
 /// A look at a canary with this share of the units after `waited_ms` at it. The last share is
 /// passed by a win, those before by enough units without harm.
-#[expect(clippy::cast_precision_loss, reason = "counts of an experiment")]
 pub fn canary_step(
     config: &CanaryConfig,
     (share, is_discovered): (f64, bool),

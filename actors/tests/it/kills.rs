@@ -93,6 +93,7 @@ async fn random_deaths(seed: u64) {
     until(&service, "served", move |s| async move { s.policy().version == version }).await;
     until(&other, "served", move |s| async move { s.policy().version == version }).await;
     load.stop().await;
+    until(&service, "read", |s| async move { s.board().await.is_ok() }).await;
     assert_eq!(service.board().await.unwrap(), other.board().await.unwrap(), "seed {seed}");
     assert_eq!(path(&world, version), whole_way(), "seed {seed}");
     assert_log(&world);
@@ -100,7 +101,7 @@ async fn random_deaths(seed: u64) {
 
 #[tokio::test(start_paused = true)]
 async fn random_deaths_change_nothing_of_what_a_promotion_comes_to() {
-    for seed in 0..12 {
+    for seed in 0..40 {
         random_deaths(seed).await;
     }
 }

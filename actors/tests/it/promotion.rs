@@ -2,16 +2,14 @@
 
 use crate::bench::{assert_laws, until, world};
 use crate::staged::{
-    Load, USERS, assert_log, path, propose, records, staged, start_at, state, until_state,
-    whole_way,
+    Load, assert_log, path, propose, records, staged, start_at, state, until_state, whole_way,
 };
 use actors::clock::Clock;
 use actors::fakes::{World, snapshot};
 use actors::ports::Stream;
 use actors::rollout::OnNoSupport;
 use actors::service::ServiceConfig;
-use actors::types::{Arm, Episode, PolicyState, PolicyVersion};
-use std::collections::BTreeSet;
+use actors::types::{Episode, PolicyState, PolicyVersion};
 use std::time::Duration;
 
 #[tokio::test(start_paused = true)]
@@ -46,15 +44,6 @@ async fn a_candidate_goes_every_stage_to_champion_and_each_is_on_record() {
     assert_eq!((promoter.promoted, promoter.outrun, promoter.failures), (1, 0, 0));
     assert!(promoter.under_way.is_empty(), "{promoter:?}");
     assert_eq!(observed.policy_follower.unwrap().uncertified, 0);
-
-    // At the last share half of the users were its.
-    let episodes: Vec<Episode> = world.log.read(Stream::Episodes);
-    let units = |wanted: Arm| -> BTreeSet<String> {
-        let assigned = episodes.iter().filter_map(|e| e.assignment.clone());
-        assigned.filter(|a| a.arm == wanted).map(|a| a.unit).collect()
-    };
-    let treated = units(Arm::Candidate { version }).len() as f64 / USERS as f64;
-    assert!((treated - 0.5).abs() < 0.1, "{treated}");
 }
 
 /// Has a candidate with these traits refused, and gives the last words on it.
@@ -196,7 +185,7 @@ async fn a_stage_that_does_not_end_is_ended_by_its_time_or_its_queries() {
 async fn no_share_is_passed_before_its_minimum_of_units() {
     let world = world().await;
     let mut config = staged();
-    config.promotion.canary.units_min = 60;
+    config.promotion.canary.units_min = 150;
     config.promotion.canary.shares = vec![0.5];
     let service = start_at(&world, Clock::simulated(1_000_000), config).await;
     let load = Load::start(&service, 0);

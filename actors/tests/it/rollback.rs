@@ -9,9 +9,7 @@ use actors::clock::Clock;
 use actors::fakes::{World, snapshot};
 use actors::ports::{EventLog as _, NewRecord, Stream};
 use actors::service::{ServiceConfig, ServiceHandle};
-use actors::types::{
-    Certificate, Digest, Episode, Exploration, PolicyRecord, PolicyState, PolicyVersion,
-};
+use actors::types::{Certificate, Episode, Exploration, PolicyRecord, PolicyState, PolicyVersion};
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
@@ -45,6 +43,7 @@ async fn taken_back_from(wanted: (PolicyState, Option<f64>)) {
         }
     })
     .await;
+    #[expect(clippy::disallowed_methods, reason = "real time, beside the simulated")]
     let began = std::time::Instant::now();
     let over = service.rollback(Some(version), "by hand", MINUTE).await.unwrap();
     let took = began.elapsed();
@@ -115,7 +114,10 @@ async fn promoted(config: ServiceConfig) -> (World, ServiceHandle, Load, PolicyV
 fn watched() -> ServiceConfig {
     let mut config = staged();
     config.drift.enabled = true;
-    config.drift.mean_between_false_alarms = 10_000_000;
+    // The traffic here counts up in its texts: only judges and probes are to alarm.
+    config.drift.query_bank = 1_000_000;
+    config.drift.reference = 100_000;
+    config.drift.history_max = 200_000;
     config.exploration_budget.widened =
         Some(Exploration::Sample { temperature: 2.0, epsilon: 0.5 });
     config
@@ -123,11 +125,16 @@ fn watched() -> ServiceConfig {
 
 #[tokio::test(start_paused = true)]
 async fn another_judge_takes_back_the_champion_ends_canaries_and_holds_everything() {
-    let (world, service, load, version) = promoted(watched()).await;
+    let mut config = watched();
+    config.promotion.canary.shares = vec![0.05, 0.5];
+    config.promotion.canary.units_min = 15;
+    let (world, service, load, version) = promoted(config).await;
     let canary = propose(&world, &service, "").await;
-    until_state(&world, &service, canary, (PolicyState::Canary, Some(0.2))).await;
+    until_state(&world, &service, canary, (PolicyState::Canary, Some(0.05))).await;
     let proposed = service.observe().await.learner.unwrap().proposed;
     world.judge.renamed.store(true, SeqCst);
+    // It is asked for its name when it starts.
+    service.kill_child("judge");
     until_state(&world, &service, version, (PolicyState::Retired, None)).await;
     until_state(&world, &service, canary, (PolicyState::Retired, None)).await;
     until(&service, "back", |s| async move { s.policy().version == PolicyVersion(0) }).await;
@@ -151,9 +158,9 @@ async fn another_judge_takes_back_the_champion_ends_canaries_and_holds_everythin
         assert_eq!(episode.decision.as_ref().unwrap().exploration, Exploration::Greedy);
     }
     let held: Vec<_> = episodes.iter().filter(|e| hold.contains(&e.finished_ms)).collect();
-    let is_wide = |e: &&Episode| e.decision.as_ref().unwrap().is_explored();
-    assert!(!held.is_empty() && held.iter().all(|e| is_wide(&e)), "exploration is widened");
-    assert!(episodes.iter().rev().take(20).all(|e| !is_wide(&e)), "and narrow again");
+    let is_wide = |e: &Episode| e.decision.as_ref().unwrap().is_explored();
+    assert!(!held.is_empty() && held.iter().all(|e| is_wide(e)), "exploration is widened");
+    assert!(episodes.iter().rev().take(20).all(|e| !is_wide(e)), "and narrow again");
     assert_log(&world);
 }
 
@@ -177,8 +184,8 @@ async fn a_champion_that_pleases_the_judge_alone_is_taken_back_within_one_probe_
     world.examiner.lock().unwrap().probes.insert(version, hacked);
     let began_ms = clock.now_ms();
     until_state(&world, &service, version, (PolicyState::Retired, None)).await;
-    assert!(clock.now_ms() - began_ms <= 2_200, "{} ms", clock.now_ms() - began_ms);
     let promoter = service.observe().await.promoter.unwrap();
+    assert!(clock.now_ms() - began_ms <= 2_300, "{} ms {promoter:?}", clock.now_ms() - began_ms);
     assert!(promoter.hacking_gap.unwrap() > 0.5 && promoter.rolled_back == 1, "{promoter:?}");
     load.stop().await;
     assert_log(&world);
@@ -205,10 +212,8 @@ async fn a_champion_without_a_certificate_or_with_a_forged_or_foreign_one_does_n
     forged.claims.version = PolicyVersion(9);
     forged.claims.digest = snapshot(9, true).digest;
     let mut foreign = forged.clone();
-    foreign.signature = Digest::from(actors::types::PolicySnapshot::digest_of(
-        &foreign.claims.signed_bytes().unwrap(),
-    ))
-    .0;
+    let claims = foreign.claims.signed_bytes().unwrap();
+    foreign.signature = actors::types::PolicySnapshot::digest_of(&claims).0;
     let sealed = foreign.clone();
     foreign.key = "another".to_owned();
     let cases = [None, Some(good), Some(forged), Some(foreign)];

@@ -65,7 +65,7 @@ fn reward(n: u64, value: f64) -> RewardRecord {
 /// What stands at one place of the log.
 #[derive(Debug, Clone)]
 enum Line {
-    Episode(Episode),
+    Episode(Box<Episode>),
     Reward(RewardRecord),
     Shadow(ShadowRecord),
 }
@@ -90,7 +90,7 @@ fn shadow(n: u64) -> ShadowRecord {
 /// Partitions: two of episodes, one of rewards, one of shadow decisions; repeats included.
 fn log(queries: u64) -> Vec<(&'static str, u32, Vec<Line>)> {
     let unit = |n: u64| format!("{:016x}", n % 23);
-    let of = |n: u64| Line::Episode(episode(n, &unit(n), 0.25));
+    let of = |n: u64| Line::Episode(Box::new(episode(n, &unit(n), 0.25)));
     let half = |odd: u64| -> Vec<Line> {
         let own = (0..queries).filter(|n| n % 2 == odd);
         own.flat_map(|n| vec![of(n); if n % 5 == 0 { 2 } else { 1 }]).collect()
