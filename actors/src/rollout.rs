@@ -4,6 +4,7 @@
 //! Floor 1. Knows no actor, no model and no clock; whoever folds the same records comes to the same
 //! board, on every node and in `regrade policy verify`.
 
+mod agreement;
 mod assignment;
 mod board;
 mod budget;
@@ -15,6 +16,7 @@ mod recent;
 mod shadows;
 mod stages;
 
+pub use agreement::{agreement, kendall_tau};
 pub use assignment::{AA, Routing, bucket, holds_control, unit_of};
 pub use board::{Board, Effect, Standing};
 pub use budget::{Budget, BudgetConfig, Draw};

@@ -5,22 +5,19 @@
 //! effort: the evidence counts decisions, so a lost one costs time and biases nothing that depends
 //! on the candidate.
 
-mod agreement;
-
 use crate::bounds::{caught, guarded};
 use crate::clock::Clock;
 use crate::compute::{Compute, ComputeMode};
 use crate::ports::{
     DecideRequest, EventLog, Generator, Judge, JudgeTask, Policy, PolicyError, Stream,
 };
-use crate::rollout::ShadowConfig;
+use crate::rollout::{ShadowConfig, agreement};
 use crate::tail::record;
 use crate::telemetry;
 use crate::types::{
     Candidate, Decision, Document, Episode, Exploration, Outcome, PolicySnapshot, PolicyVersion,
     Query, Reward, ShadowRecord, Verdict,
 };
-pub use agreement::{agreement, kendall_tau};
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;

@@ -5,6 +5,7 @@
 
 mod generator;
 mod llm;
+mod promotion;
 
 use super::error::Problem;
 use super::layers::{Table, find};
@@ -28,7 +29,7 @@ pub(super) fn findings(config: &Config, origins: &Origins, merged: &Table<'_>) -
     check.endpoints(config);
     check.answers(config);
     check.learner(config);
-    check.off_policy(config);
+    check.promotion(config);
     check.telemetry(config);
     check.problems
 }
@@ -300,14 +301,6 @@ impl Check<'_> {
             "this build has no CUDA",
             "build with `--features cuda`, or use \"auto\" or \"cpu\"",
         );
-    }
-
-    fn off_policy(&mut self, config: &Config) {
-        if let Err((field, expected)) = config.off_policy.validate() {
-            let key = format!("off_policy.{field}");
-            let remedy = format!("change `{key}`, or leave it out for the default");
-            self.require(false, &[&key], &format!("expected {expected}"), &remedy);
-        }
     }
 
     fn telemetry(&mut self, config: &Config) {

@@ -12,8 +12,7 @@ use crate::evaluate::probes::{self, Judged, Probe, Setting};
 use crate::policy::reader::PairReader;
 use crate::policy::serving::{self, EncoderPolicy, PolicyWeights};
 use actors::ports::{DecideRequest, ExamineError, Examiner, Generator, Judge, Policy as _, Probed};
-use actors::rollout::{OfflineConfig, OnNoSupport, ParityConfig, inputs_digest};
-use actors::shadow::kendall_tau;
+use actors::rollout::{OfflineConfig, OnNoSupport, ParityConfig, inputs_digest, kendall_tau};
 use actors::types::{
     Decision, Exploration, PolicySnapshot, PolicyStamp, PolicyState, Sample, SelectionLimits,
     StageEvidence,

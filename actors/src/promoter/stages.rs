@@ -161,13 +161,24 @@ impl State {
         if self.examined.is_some() {
             return self.wait(standing, "another is being examined".to_owned());
         }
-        if self.recent.is_empty() {
-            return self.wait(standing, "no judged decision yet".to_owned());
+        let is_parity = standing.record.state == PolicyState::Parity;
+        let config = &self.args.config;
+        let needed = if is_parity { config.parity.queries } else { config.offline.samples_min };
+        let waited_ms = self.args.clock.now_ms().saturating_sub(standing.record.time_ms);
+        let found = self.recent.len();
+        if found < needed.max(1) {
+            let reason = format!("{found} of {needed} judged decisions");
+            if waited_ms < config.offline.timeout_ms {
+                return self.wait(standing, reason);
+            }
+            let reason = format!("{reason} within its time");
+            return self.retire(myself, standing.clone(), None, reason);
         }
         let (version, step) = (standing.record.version, standing.step);
         self.examined = Some(version);
         self.wait(standing, "it is being examined".to_owned());
-        let is_parity = standing.record.state == PolicyState::Parity;
+        // What is read while it is being examined is not what was examined.
+        let through = self.positions();
         let mut samples = self.recent.samples();
         if is_parity {
             let most = self.args.config.parity.queries;
@@ -199,6 +210,7 @@ impl State {
             };
             let over = guarded(limit, work).await;
             let over = over.unwrap_or_else(|b| Err(ExamineError::Passing(b.to_string())));
+            let over = over.map(|evidence| StageEvidence { through, ..evidence });
             // A dead actor needs no message.
             let _ = myself.send_message(Message::Examined(version, step, over));
         });
@@ -264,7 +276,9 @@ impl State {
             ..standing.record
         };
         if let Some(mut evidence) = evidence {
-            evidence.through = self.positions();
+            if evidence.through.is_empty() {
+                evidence.through = self.positions();
+            }
             if evidence.from.is_empty() {
                 evidence.from = standing_from(&new.evidence, &evidence);
             }

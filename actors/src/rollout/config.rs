@@ -71,8 +71,13 @@ impl Default for ParityConfig {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct OfflineConfig {
-    /// Newest judged decisions that are used, ≥ 1.
+    /// Judged decisions that there must be, ≥ 1.
+    pub samples_min: usize,
+    /// Newest judged decisions that are used, ≥ `samples_min`.
     pub samples_max: usize,
+    /// Longest wait for enough judged decisions, here and for parity, milliseconds, ≥ 1; then the
+    /// candidate is retired.
+    pub timeout_ms: u64,
     /// How far below 0 the interval of candidate − logged may reach, in units of reward.
     pub tolerance: f64,
     /// What becomes of a candidate without support.
@@ -81,7 +86,13 @@ pub struct OfflineConfig {
 
 impl Default for OfflineConfig {
     fn default() -> Self {
-        Self { samples_max: 1_024, tolerance: 0.05, on_no_support: OnNoSupport::GoOn }
+        Self {
+            samples_min: 100,
+            samples_max: 1_024,
+            timeout_ms: 86_400_000,
+            tolerance: 0.05,
+            on_no_support: OnNoSupport::GoOn,
+        }
     }
 }
 
@@ -298,7 +309,9 @@ impl Config {
             ("candidates_max", self.candidates_max as u64),
             ("canaries_max", self.canaries_max as u64),
             ("parity.queries", self.parity.queries as u64),
+            ("offline.samples_min", self.offline.samples_min as u64),
             ("offline.samples_max", self.offline.samples_max as u64),
+            ("offline.timeout_ms", self.offline.timeout_ms),
             ("shadow.queue_max", self.shadow.queue_max as u64),
             ("shadow.decisions_min", self.shadow.decisions_min),
             ("shadow.timeout_ms", self.shadow.timeout_ms),
@@ -323,6 +336,12 @@ impl Config {
         within("shadow.overlap_min", shadow.overlap_min, (0.0, 1.0))?;
         within("shadow.tokens_ratio_max", shadow.tokens_ratio_max, (0.0, f64::MAX))?;
         within("shadow.tolerance", shadow.tolerance, (0.0, f64::MAX))?;
+        let kept = self.offline.samples_max;
+        if self.offline.samples_min.max(self.parity.queries) > kept {
+            return Err(format!(
+                "offline.samples_max: {kept} must be at least offline.samples_min and parity.queries"
+            ));
+        }
         let is_path = self.path == Path::Staged;
         if is_path && shadow.share == 0.0 {
             return Err("shadow.share: 0 would keep every candidate in its shadow for ever; say \

@@ -27,6 +27,7 @@ pub(crate) fn staged() -> ServiceConfig {
     promotion.path = Path::Staged;
     promotion.tick_ms = 50;
     promotion.backoff_ms = 20;
+    (promotion.parity.queries, promotion.offline.samples_min) = (4, 4);
     promotion.shadow.share = 1.0;
     promotion.shadow.decisions_min = 10;
     promotion.canary.shares = vec![0.05, 0.2, 0.5];

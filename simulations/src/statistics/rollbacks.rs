@@ -44,6 +44,7 @@ fn config() -> ServiceConfig {
     config.drift.enabled = false;
     let rules = &mut config.promotion;
     (rules.tick_ms, rules.watch.probe_ms) = (10, 0);
+    (rules.parity.queries, rules.offline.samples_min) = (4, 4);
     (rules.shadow.share, rules.shadow.decisions_min, rules.shadow.load_max) = (1.0, 20, 1.0);
     rules.canary.shares = vec![0.1, 0.5];
     (rules.canary.units_min, rules.canary.tuned_for, rules.canary.margin) = (20, 50.0, 0.9);

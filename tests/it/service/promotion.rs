@@ -22,7 +22,7 @@ fn config(tiny: &Tiny) -> Config {
     let rules = &mut config.service.promotion;
     rules.path = Path::Staged;
     rules.tick_ms = 20;
-    rules.parity.queries = 8;
+    (rules.parity.queries, rules.offline.samples_min) = (8, 20);
     (rules.shadow.share, rules.shadow.decisions_min) = (1.0, 10);
     rules.shadow.load_max = 1.0;
     rules.canary.shares = vec![0.25, 0.5];
