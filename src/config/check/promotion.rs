@@ -2,8 +2,7 @@
 
 use super::Check;
 use crate::config::{Config, JudgeKind};
-use actors::rollout::Path;
-use serde_json::Value;
+use actors::rollout::{self, Path};
 
 /// Sections of `service.promotion` that only the staged path reads.
 const STAGES: [&str; 5] = ["parity", "offline", "shadow", "canary", "watch"];
@@ -18,11 +17,13 @@ impl Check<'_> {
         let rules = &config.service.promotion;
         if rules.path == Path::HeldOut {
             let all = serde_json::to_value(rules).unwrap_or_default();
+            let usual = serde_json::to_value(rollout::Config::default()).unwrap_or_default();
+            let why = "`service.promotion.path = \"held_out\"` has no such stage";
             for section in STAGES {
-                let keys = all.get(section).and_then(Value::as_object);
-                for key in keys.into_iter().flat_map(serde_json::Map::keys) {
-                    let key = format!("service.promotion.{section}.{key}");
-                    self.idle(&key, "`service.promotion.path = \"held_out\"` has no such stage");
+                let keys = all[section].as_object();
+                for (key, value) in keys.into_iter().flatten() {
+                    let differs = usual[section][key] != *value;
+                    self.idle_if(differs, &format!("service.promotion.{section}.{key}"), why);
                 }
             }
         }
@@ -30,7 +31,7 @@ impl Check<'_> {
         if has_questions && config.judge.kind != JudgeKind::Llm {
             let why = "canary questions are judged without their gold answers, which a judge by \
                        references cannot; it needs `judge.kind = \"llm\"`";
-            self.idle("probes.questions", why);
+            self.idle_if(true, "probes.questions", why);
         }
         let budget = &config.service.exploration_budget;
         if rules.path == Path::HeldOut && budget.widened.is_some() {
