@@ -99,7 +99,9 @@ async fn interleaved_units_get_one_context_of_both_and_credit_goes_by_citation()
     load.stop().await;
     let arm = Arm::Interleaved { version };
     let episodes: Vec<Episode> = world.log.read(Stream::Episodes);
-    let is_its = |e: &&Episode| e.assignment.as_ref().is_some_and(|a| a.arm == arm);
+    // Who was let in as it retired got the champion's context.
+    let is_its =
+        |e: &&Episode| e.assignment.as_ref().is_some_and(|a| a.arm == arm && a.fell_back.is_none());
     let merged: Vec<&Episode> = episodes.iter().filter(is_its).collect();
     assert!(merged.len() > 50, "{}", merged.len());
     let mut credits = (0.0, 0.0);

@@ -151,6 +151,7 @@ async fn another_judge_takes_back_the_champion_ends_canaries_and_holds_everythin
     until_state(&world, &service, next, (PolicyState::Canary, Some(0.05))).await;
     let began = records(&world).into_iter().find(|r| r.version == next && r.share.is_some());
     assert!(began.unwrap().time_ms >= frozen_ms, "promoted while an alarm held");
+    tokio::time::sleep(Duration::from_secs(1)).await;
     load.stop().await;
     let episodes: Vec<Episode> = world.log.read(Stream::Episodes);
     let hold = frozen_ms - 5_000 + 500..frozen_ms;

@@ -169,7 +169,7 @@ pub(crate) fn verify(bytes: &[u8], certificate: &Certificate) -> Result<(), Stri
 }
 
 /// What must hold of any log: whoever serves users has a certificate over passed stages, steps are
-/// consecutive, users get exactly the weights that their unit was assigned, and only certified ones.
+/// consecutive, users get exactly the weights that their unit was assigned, all of them certified.
 pub(crate) fn assert_log(world: &World) {
     let mut board = Board::default();
     let mut certified = BTreeMap::from([(PolicyVersion(0), snapshot(0, true).digest)]);
