@@ -68,11 +68,10 @@ impl Ed25519Seal {
         let seed = match std::fs::read_to_string(path) {
             Ok(text) => seed_of(text.trim()).ok_or_else(|| SealFileError::NoKey(path.clone()))?,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                let seed = new_seed()?;
-                write(path, &seed)
+                let written = write(path, &new_seed()?)
                     .map_err(|source| SealFileError::File { path: path.clone(), source })?;
                 tracing::info!(?path, "made a key to sign certificates with");
-                seed
+                seed_of(written.trim()).ok_or_else(|| SealFileError::NoKey(path.clone()))?
             }
             Err(source) => return Err(SealFileError::File { path: path.clone(), source }),
         };
@@ -148,21 +147,23 @@ fn new_seed() -> Result<[u8; 32], SealFileError> {
     Ok(seed)
 }
 
-/// Writes a new file that its owner alone may read; one that another process made meanwhile stays.
-fn write(path: &Path, seed: &[u8; 32]) -> std::io::Result<()> {
-    if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder)?;
-    }
-    let mut options = std::fs::OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::OpenOptionsExt as _;
-        options.mode(0o600);
-    }
-    let mut file = options.open(path)?;
+/// Writes a new file that its owner alone may read, complete or not at all; gives the seed that is
+/// there then, which is another process's if that was first.
+fn write(path: &Path, seed: &[u8; 32]) -> std::io::Result<String> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let folder = folder.unwrap_or(Path::new("."));
+    std::fs::create_dir_all(folder)?;
+    // Made with mode 0600.
+    let mut file = tempfile::NamedTempFile::new_in(folder)?;
     file.write_all(hex(seed).as_bytes())?;
-    file.sync_all()
+    file.as_file().sync_all()?;
+    match file.persist_noclobber(path) {
+        Ok(_) => Ok(hex(seed)),
+        Err(error) if error.error.kind() == std::io::ErrorKind::AlreadyExists => {
+            std::fs::read_to_string(path)
+        }
+        Err(error) => Err(error.error),
+    }
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -66,59 +66,59 @@ pub struct Args {
     settings: ConfigArgs,
 }
 
-/// What tames weights and when there is no interval.
+/// What tames weights and when there is no interval; what is not given is as `[off_policy]` has it.
 #[derive(Debug, clap::Args)]
 struct LimitArgs {
     /// Fewest usable decisions.
-    #[arg(long, default_value_t = OffPolicyConfig::default().rows_min, value_name = "N")]
-    rows_min: usize,
+    #[arg(long, value_name = "N")]
+    rows_min: Option<usize>,
     /// Fewest distinct queries among them.
-    #[arg(long, default_value_t = OffPolicyConfig::default().queries_min, value_name = "N")]
-    queries_min: usize,
+    #[arg(long, value_name = "N")]
+    queries_min: Option<usize>,
     /// Smallest effective sample size.
-    #[arg(long, default_value_t = OffPolicyConfig::default().ess_min, value_name = "N")]
-    ess_min: f64,
+    #[arg(long, value_name = "N")]
+    ess_min: Option<f64>,
     /// Largest share of the weight that one decision may carry.
-    #[arg(long, default_value_t = OffPolicyConfig::default().weight_share_max, value_name = "SHARE")]
-    weight_share_max: f64,
+    #[arg(long, value_name = "SHARE")]
+    weight_share_max: Option<f64>,
     /// What the verdict goes by; without it `sndr`, or `snips` where there is no reward model.
     #[arg(long, value_name = "NAME")]
     estimator: Option<String>,
     /// Where clipped IPS cuts weights.
-    #[arg(long, default_value_t = OffPolicyConfig::default().clip, value_name = "WEIGHT")]
-    clip: f64,
+    #[arg(long, value_name = "WEIGHT")]
+    clip: Option<f64>,
     /// What an interval may miss.
-    #[arg(long, default_value_t = OffPolicyConfig::default().alpha, value_name = "SHARE")]
-    alpha: f64,
+    #[arg(long, value_name = "SHARE")]
+    alpha: Option<f64>,
     /// Replicates of the bootstrap.
-    #[arg(long, default_value_t = OffPolicyConfig::default().bootstrap_draws, value_name = "N")]
-    bootstrap: usize,
+    #[arg(long, value_name = "N")]
+    bootstrap: Option<usize>,
     /// Selections drawn from each target for each decision, for the reward model.
-    #[arg(long, default_value_t = OffPolicyConfig::default().reward_model.draws, value_name = "N")]
-    draws: usize,
+    #[arg(long, value_name = "N")]
+    draws: Option<usize>,
     /// Smallest and largest reward, for the confidence sequence.
     #[arg(long, num_args = 2, allow_negative_numbers = true, value_names = ["LOW", "HIGH"])]
     reward_range: Option<Vec<f64>>,
     /// Seed of every draw.
-    #[arg(long, default_value_t = 0)]
-    seed: u64,
+    #[arg(long)]
+    seed: Option<u64>,
 }
 
 impl LimitArgs {
-    fn config(&self) -> Result<OffPolicyConfig, CliError> {
-        let mut config = OffPolicyConfig {
-            rows_min: self.rows_min,
-            queries_min: self.queries_min,
-            ess_min: self.ess_min,
-            weight_share_max: self.weight_share_max,
-            estimator: self.estimator.as_deref().map(estimator).transpose()?,
-            clip: self.clip,
-            alpha: self.alpha,
-            bootstrap_draws: self.bootstrap,
-            seed: self.seed,
-            ..OffPolicyConfig::default()
-        };
-        config.reward_model.draws = self.draws;
+    fn over(&self, base: &OffPolicyConfig) -> Result<OffPolicyConfig, CliError> {
+        let mut config = base.clone();
+        set(&mut config.rows_min, self.rows_min);
+        set(&mut config.queries_min, self.queries_min);
+        set(&mut config.ess_min, self.ess_min);
+        set(&mut config.weight_share_max, self.weight_share_max);
+        set(&mut config.clip, self.clip);
+        set(&mut config.alpha, self.alpha);
+        set(&mut config.bootstrap_draws, self.bootstrap);
+        set(&mut config.reward_model.draws, self.draws);
+        set(&mut config.seed, self.seed);
+        if let Some(name) = &self.estimator {
+            config.estimator = Some(estimator(name)?);
+        }
         if let Some([low, high]) = self.reward_range.as_deref() {
             config.reward_range = [*low, *high];
         }
@@ -131,6 +131,12 @@ impl LimitArgs {
             CliError::Usage(format!("--{field} is out of range, expected {expected}"))
         })?;
         Ok(config)
+    }
+}
+
+fn set<T>(value: &mut T, given: Option<T>) {
+    if let Some(given) = given {
+        *value = given;
     }
 }
 
@@ -149,10 +155,10 @@ fn estimator(name: &str) -> Result<Estimator, CliError> {
 /// A log or weights that cannot be read, or flags that make no sense; a target without support is
 /// none.
 pub async fn run(args: Args) -> Result<(), CliError> {
-    let limits = args.limits.config()?;
     let exploration = exploration(&args)?;
     let window = window(&args)?;
     let config = settings(&args)?;
+    let limits = args.limits.over(&config.off_policy)?;
     let judged = read(&config, window).await?;
     // Where trunks are trained, logged features are those of whichever trunk served.
     let read_anew = args.read_anew || config.policy.trainable == Trainable::Full;

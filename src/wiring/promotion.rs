@@ -12,8 +12,9 @@ use candle_core::Device;
 use std::sync::Arc;
 use tokio::runtime::Handle;
 
-/// What signs certificates and knows whose count. A log in memory has a key in memory; a process
-/// that neither learns nor finds a key file only verifies.
+/// What signs certificates and knows whose count. A log in memory has a key in memory. A process that
+/// only serves and trusts others' keys needs none of its own; one that trusts nobody shares the key
+/// file of its folder, so that processes on one machine work together without a word.
 ///
 /// # Errors
 /// A key file that cannot be used, or a trusted key that is none.
@@ -30,7 +31,7 @@ pub fn signer(config: &Config) -> Result<Ed25519Seal, WiringError> {
     let learns = config.service.roles.learn;
     let seal = if config.log.kind == LogKind::Memory {
         Ed25519Seal::ephemeral(&certificates.trusted)
-    } else if learns || certificates.key_file.exists() {
+    } else if learns || certificates.key_file.exists() || certificates.trusted.is_empty() {
         Ed25519Seal::open(certificates)
     } else {
         Ed25519Seal::verifier(&certificates.trusted)

@@ -92,7 +92,7 @@ fn a_variant_that_changes_takes_its_old_settings_with_it() {
 #[test]
 fn a_typo_names_the_setting_that_was_meant() {
     insta::assert_snapshot!(error("[server]\nbindd = \"127.0.0.1:1\"\n"), @r#"
-    a.toml:2:1: unknown field `bindd`, expected one of `bind`, `max_body_bytes`, `max_query_chars`, `max_documents`, `request_deadline_ms`, `drain_deadline_ms`
+    a.toml:2:1: unknown field `bindd`, expected one of `bind`, `max_body_bytes`, `operator_token_env`, `max_query_chars`, `max_documents`, `request_deadline_ms`, `drain_deadline_ms`
       |
     2 | bindd = "127.0.0.1:1"
       | ^^^^^

@@ -84,8 +84,16 @@ fn the_dashboard_has_its_rows_and_every_panel_asks_something() {
             assert!(open == closed && expr.contains("regrade"), "{title}: {expr}");
         }
     }
-    let expected =
-        ["Traffic", "Latency", "Decisions", "Rewards", "Learning and swaps", "Log", "Errors"];
+    let expected = [
+        "Traffic",
+        "Latency",
+        "Decisions",
+        "Rewards",
+        "Learning and swaps",
+        "Log",
+        "Errors",
+        "Promotion",
+    ];
     assert_eq!(rows, expected);
 }
 

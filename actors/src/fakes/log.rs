@@ -246,9 +246,11 @@ impl EventConsumer for MemoryConsumer {
         if self.is_told || !self.owns() {
             return Vec::new();
         }
-        (self.is_told, self.was_lost) = (true, false);
-        let Self { log, name, streams, next, .. } = self;
-        next.extend(streams.iter().map(|stream| (*stream, log.position(name, *stream))));
+        self.is_told = true;
+        if std::mem::take(&mut self.was_lost) {
+            let Self { log, name, streams, next, .. } = self;
+            next.extend(streams.iter().map(|stream| (*stream, log.position(name, *stream))));
+        }
         let state = self.log.lock().states.get(&self.name).cloned().unwrap_or_default();
         vec![Ownership::Gained { partition: 0, state: Some(state) }]
     }

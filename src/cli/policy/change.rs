@@ -59,12 +59,12 @@ pub(super) async fn promote(
         let certificate = operators_word(config, seal, &mut record, (now, because))?;
         record.certificate = Some(Box::new(certificate));
     }
-    let mut changes = Vec::new();
+    // The new one first: a champion ends only by another in its place.
+    let reason = format!("replaced by {version}, {}", record.reason);
+    let mut changes = vec![record];
     if let Some(old) = now.and_then(|now| board.standing(now)) {
-        let reason = format!("replaced by {version}, {}", record.reason);
         changes.push(retired(&old.record, &reason, now_ms));
     }
-    changes.push(record);
     append(&log, &changes, &format!("make {version} champion")).await?;
     Ok(json!({ "champion": version, "before": now, "changed": true, "uri": uri }))
 }
@@ -87,7 +87,8 @@ pub(super) async fn rollback(config: &Config, because: Option<&str>) -> Result<V
             "the untrained policy is champion, and there is nothing before it",
         ));
     };
-    let champion = changes[1].version;
+    let [restored, _] = &changes;
+    let champion = restored.version;
     if champion == first.version {
         let stored = store(config)?.put(&first).await;
         stored.map_err(|e| CliError::failed("cannot store the untrained policy", e))?;
@@ -95,7 +96,7 @@ pub(super) async fn rollback(config: &Config, because: Option<&str>) -> Result<V
         get(config, champion).await?;
     }
     append(&log, &changes, &format!("make {champion} champion")).await?;
-    Ok(json!({ "champion": champion, "before": now, "changed": true, "uri": changes[1].uri }))
+    Ok(json!({ "champion": champion, "before": now, "changed": true, "uri": restored.uri }))
 }
 
 pub(super) fn seal(config: &Config) -> Result<Arc<dyn Seal>, CliError> {

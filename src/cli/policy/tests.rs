@@ -107,7 +107,7 @@ async fn a_log_in_use_is_left_alone_and_the_error_says_what_to_do() {
         .await
         .unwrap_err()
         .to_string();
-    assert!(error.contains("stop it") && error.contains("--role serve,judge"), "{error}");
+    assert!(error.contains("stop it") && error.contains("rollback --url"), "{error}");
     assert!(change::rollback(&place.config, None).await.is_err());
     let lines = list(&place.config).await.unwrap();
     assert_eq!((lines.len(), &lines[0]["state"]), (1, &Value::Null), "listed without its state");
