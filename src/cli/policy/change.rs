@@ -48,7 +48,7 @@ pub(super) async fn promote(
         |because| format!("promoted by an operator: {because}"),
     );
     let seal = seal(config)?;
-    if let Err(fault) = certified(&record, &*seal) {
+    if let Err(fault) = certified(&record, Grant::Champion, &*seal) {
         let Some(because) = because else {
             return Err(CliError::because(format!(
                 "{version} may not serve: {fault}. Let it earn a certificate (`regrade serve` \
@@ -103,9 +103,13 @@ pub(super) fn seal(config: &Config) -> Result<Arc<dyn Seal>, CliError> {
     wiring::seal(config).map_err(|e| CliError::failed("cannot sign or verify certificates", e))
 }
 
-/// Whether the certificate of a record lets it serve everybody.
-pub(super) fn certified(record: &PolicyRecord, seal: &dyn Seal) -> Result<(), rollout::Fault> {
-    rollout::check(record, Grant::Champion, |bytes, certificate| {
+/// Whether the certificate of a record lets it do this.
+pub(super) fn certified(
+    record: &PolicyRecord,
+    grant: Grant,
+    seal: &dyn Seal,
+) -> Result<(), rollout::Fault> {
+    rollout::check(record, grant, |bytes, certificate| {
         let (key, signature) = (certificate.key.clone(), certificate.signature.clone());
         seal.verify(bytes, &Signature { key, signature }).map_err(|error| error.to_string())
     })

@@ -7,7 +7,7 @@ use crate::config::Config;
 use crate::evaluate::rederive::{Evidence, Rederived, StageCheck, rederive};
 use crate::wiring::{self, OperatorLog};
 use actors::ports::Stream;
-use actors::rollout::Board;
+use actors::rollout::{Board, Grant};
 use actors::types::{PolicyState, PolicyVersion};
 use serde_json::{Value, json};
 
@@ -30,20 +30,11 @@ pub(super) async fn verify(
         return Err(CliError::because(format!("{version} has no certificate")));
     };
     let claims = &certificate.claims;
-    let fault = match claims.grants {
-        PolicyState::Champion => certified(&record, &*seal(config)?).err(),
-        _ => {
-            let seal = seal(config)?;
-            let share = claims.share.unwrap_or_default();
-            actors::rollout::check(&record, actors::rollout::Grant::Canary(share), |bytes, c| {
-                let (key, signature) = (c.key.clone(), c.signature.clone());
-                let signature = actors::ports::Signature { key, signature };
-                seal.verify(bytes, &signature).map_err(|error| error.to_string())
-            })
-            .err()
-        }
+    let grant = match claims.grants {
+        PolicyState::Champion => Grant::Champion,
+        _ => Grant::Canary(claims.share.unwrap_or_default()),
     };
-    if let Some(fault) = fault {
+    if let Err(fault) = certified(&record, grant, &*seal(config)?) {
         return Err(CliError::because(format!(
             "the certificate of {version} does not hold: {fault}"
         )));
