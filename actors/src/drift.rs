@@ -6,13 +6,13 @@
 //!
 //! | detector | watches | bet |
 //! |---|---|---|
-//! | `query_mix` | hashed n-grams of the text, or the caller's vectors | new query against one of some time ago, by a learned direction ([`mix`]) |
-//! | `retrieval_scores` | top score, and its margin over the next | level of the ranks and odds of a good one, both ways ([`level`]) |
+//! | `query_mix` | hashed n-grams of the text, or the caller's vectors | new query against one of some time ago, by a learned direction (`mix`) |
+//! | `retrieval_scores` | top score, and its margin over the next | level of the ranks and odds of a good one, both ways (`level`) |
 //! | `reward` | judged reward | the same |
 //! | `abstention` | share of judgements without a verdict | more ones |
 //! | `judge_name` | name and version on record | a name not seen before: at once |
 //! | `judge_probe` | verdict minus baseline on a fixed set of probes | level of the ranks, both ways, and their spread |
-//! | `hacking` | canary questions ([`hacking`]) | paired permutation test |
+//! | `hacking` | canary questions (`hacking`) | paired permutation test |
 //!
 //! The bound: while observations are exchangeable every bet is fair, so by optional stopping the mean
 //! run length to a false alarm of each detector is at least [`Config::mean_between_false_alarms`]

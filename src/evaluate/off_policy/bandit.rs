@@ -3,7 +3,7 @@
 //!
 //! Points: IPS, SNIPS, Cressie–Read (empirical likelihood; Karampatziakis, Langford, Mineiro,
 //! "Empirical likelihood for contextual bandits", 2020). Intervals: Cressie–Read, Gaussian,
-//! Clopper–Pearson, and the confidence sequence in [`sequence`]. Each takes `(weight, reward)` in
+//! Clopper–Pearson, and the confidence sequence in `sequence`. Each takes `(weight, reward)` in
 //! the order they were logged. Knows one weight a row; steps and models are the other estimators'.
 
 mod quantiles;
