@@ -315,6 +315,13 @@ impl Monitor {
         }
     }
 
+    /// Other weights serve: rewards and abstentions begin anew, for what moved them is known, and
+    /// was measured before. What users ask and how the judge judges goes on.
+    pub fn served_by_others(&mut self) {
+        self.reward.rebase();
+        self.abstention.rebase();
+    }
+
     /// Statistic of each detector that tests relative to its threshold; ≥ 1 from an alarm on until
     /// the next [`Self::rebase`].
     pub fn levels(&self) -> Vec<(&'static str, f64)> {

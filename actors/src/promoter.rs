@@ -15,7 +15,7 @@ use crate::clock::Clock;
 use crate::compute::{Compute, ComputeMode};
 use crate::drift::{self, Alarm, Monitor, Seen};
 use crate::ports::{EventLog, ExamineError, Examiner, SnapshotStore, Stream};
-use crate::rollout::{AA, AaFigures, Board, Config, Effect, Issuer, Ledger, Path, Recent, Shadows};
+use crate::rollout::{AA, AaFigures, Board, Config, Issuer, Ledger, Path, Recent, Shadows};
 use crate::slot::Request;
 use crate::tail::{self, Change, Next, Share, Source, Task, Turn};
 use crate::telemetry;
@@ -249,12 +249,7 @@ impl State {
         }
         for record in &records {
             match tail::parse::<PolicyRecord>(record) {
-                Ok(policy) => {
-                    if self.board.fold(&policy) == Effect::Outrun {
-                        self.counters.outrun += 1;
-                    }
-                    self.on_the_way.remove(&policy.version);
-                }
+                Ok(policy) => self.absorb(&policy),
                 Err(_) => self.counters.broken += 1,
             }
         }

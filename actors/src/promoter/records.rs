@@ -1,8 +1,25 @@
-//! How a change of a policy goes into the log: its key, its id, and where its evidence begins.
+//! How a change of a policy goes into the log and comes back from it: its key, its id, where its
+//! evidence begins, and what it does to the board.
 
+use super::State;
 use crate::ports::{NewRecord, Stream};
+use crate::rollout::Effect;
 use crate::tail::record;
 use crate::types::{LogPosition, PolicyRecord, PolicyState, StageEvidence};
+
+impl State {
+    /// Takes a change that is on record, whoever wrote it.
+    pub(super) fn absorb(&mut self, policy: &PolicyRecord) {
+        let before = self.board.champion();
+        if self.board.fold(policy) == Effect::Outrun {
+            self.counters.outrun += 1;
+        }
+        if self.board.champion() != before {
+            self.monitor.served_by_others();
+        }
+        self.on_the_way.remove(&policy.version);
+    }
+}
 
 /// A stage counts from where it began, which is where the one before it ended.
 pub(super) fn standing_from(

@@ -126,7 +126,11 @@ impl Board {
         let before = self.line.len().checked_sub(2).and_then(|at| self.line.get(at)).copied();
         let champion = self.champion().and_then(|version| self.standing(version));
         let record = champion.map(|standing| &standing.record);
-        before.or_else(|| record.and_then(|record| record.replaces.or(record.parent)))
+        // One that came back by a rollback replaces a later one, which is not to be gone back to.
+        let earlier = |record: &PolicyRecord| {
+            record.replaces.filter(|replaced| *replaced < record.version).or(record.parent)
+        };
+        before.or_else(|| record.and_then(earlier))
     }
 
     /// One version.
@@ -251,6 +255,13 @@ mod tests {
         assert_eq!(board.standing(PolicyVersion(3)).unwrap().record.state, PolicyState::Retired);
         board.fold(&champion(0, 0));
         assert_eq!(board.line(), [PolicyVersion(0)]);
+    }
+
+    #[test]
+    fn rolling_back_twice_never_goes_forward() {
+        let mut board = Board::of(&[champion(1, 0), champion(2, 1)]);
+        board.fold(&champion(1, 2));
+        assert_eq!(board.previous(), None, "nothing was before, and 2 was taken back");
     }
 
     #[test]
