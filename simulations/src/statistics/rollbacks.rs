@@ -127,10 +127,12 @@ async fn propose(world: &World, version: u64) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// One user in four is never content, whoever serves: rewards that never vary decide nothing.
 fn query(n: u64) -> Query {
+    let wanted = if n % 500 % 4 == 0 { "nothing is in france" } else { "paris is in france" };
     Query {
         text: format!("is paris in france {n}"),
-        references: vec!["paris is in france".to_owned()],
+        references: vec![wanted.to_owned()],
         metadata: [("user".to_owned(), format!("user {}", n % 500))].into(),
         ..Query::default()
     }
