@@ -129,7 +129,8 @@ async fn propose(world: &World, version: u64) -> anyhow::Result<()> {
 
 /// One user in four is never content, whoever serves: rewards that never vary decide nothing.
 fn query(n: u64) -> Query {
-    let wanted = if n % 500 % 4 == 0 { "nothing is in france" } else { "paris is in france" };
+    let wanted =
+        if (n % 500).is_multiple_of(4) { "nothing is in france" } else { "paris is in france" };
     Query {
         text: format!("is paris in france {n}"),
         references: vec![wanted.to_owned()],
