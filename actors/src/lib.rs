@@ -1,14 +1,17 @@
 //! What the Regrade service says and does.
 //!
 //! Reading order: [`types`] (the words), [`ports`] (the sockets), [`episode`] (one query from top to
-//! bottom), then the six actors, then [`service`] (who supervises whom).
+//! bottom), [`rollout`] (how weights earn their place), then the actors, then [`service`] (who
+//! supervises whom).
 //!
 //! ```text
 //! answer ─► service (door) ─► episode ─► retriever ─► reranker ─► generator ─► log (episodes)
 //!                                                       ▲ swap
 //! log (episodes, feedback) ─► judge ─► log (rewards)    │
-//! log (episodes, rewards) ─► replay_buffer ─► learner ──┴► snapshots, log (policies)
-//! log (policies) ─► policy_follower ─► reranker
+//! log (episodes, rewards) ─► replay_buffer ─► learner ──┴► snapshots, log (policies: candidates)
+//! log (policies, episodes, rewards, shadows) ─► promoter ─► log (policies: every step)
+//! log (policies) ─► policy_follower ─► reranker (champion, canaries), shadow, the door's routing
+//! served queries ─► shadow ─► log (shadows)
 //! ```
 //! No actor imports another: requests between them are closures handed in `Args`, made by `service`.
 

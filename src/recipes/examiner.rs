@@ -20,7 +20,6 @@ use actors::types::{
 use candle_core::Device;
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use tokio::runtime::Handle;
 
@@ -258,26 +257,15 @@ fn evidence(
     figures: &[(&str, f64)],
     thresholds: &[(&str, f64)],
 ) -> StageEvidence {
-    let named = |values: &[(&str, f64)]| -> BTreeMap<String, f64> {
-        let finite = values.iter().filter(|(_, value)| value.is_finite());
-        finite.map(|(name, value)| ((*name).to_owned(), *value)).collect()
-    };
     let line = |sample: &Sample| {
         let id = sample.episode.decision_id().map_or("", |id| id.as_str());
         format!("{id} {:?}", sample.reward.total)
     };
     StageEvidence {
-        stage,
-        share: None,
         passed,
         reason,
-        queries: samples.len() as u64,
-        figures: named(figures),
-        thresholds: named(thresholds),
-        from: Vec::new(),
-        through: Vec::new(),
         inputs: inputs_digest(samples.iter().map(line)),
-        is_rederivable: true,
+        ..StageEvidence::new(stage, samples.len() as u64).with(figures, thresholds)
     }
 }
 

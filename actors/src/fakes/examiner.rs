@@ -47,17 +47,10 @@ impl FakeExaminer {
         let ids: Vec<&str> =
             samples.iter().filter_map(|s| Some(s.episode.decision_id()?.as_str())).collect();
         Ok(StageEvidence {
-            stage,
-            share: None,
             passed: !is_against,
             reason: if is_against { "told to refuse" } else { "told to pass" }.to_owned(),
-            queries: samples.len() as u64,
-            figures: BTreeMap::new(),
-            thresholds: BTreeMap::new(),
-            from: Vec::new(),
-            through: Vec::new(),
             inputs: PolicySnapshot::digest_of(ids.join("\n").as_bytes()),
-            is_rederivable: true,
+            ..StageEvidence::new(stage, samples.len() as u64)
         })
     }
 }

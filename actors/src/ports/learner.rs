@@ -1,8 +1,7 @@
 //! What turns judged episodes into better weights.
 
-use crate::types::{Digest, PolicySnapshot, PolicyState, PolicyVersion, Sample, StageEvidence};
+use crate::types::{PolicySnapshot, PolicyState, PolicyVersion, Sample, StageEvidence};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 
 /// Judged episodes handed to one update.
 #[derive(Debug, Clone, Default)]
@@ -61,19 +60,11 @@ impl Examination {
             ("difference_high", self.difference.1),
             ("queries", self.queries as f64),
         ];
-        let finite = figures.into_iter().filter(|(_, value)| value.is_finite());
         StageEvidence {
-            stage: PolicyState::Candidate,
-            share: None,
             passed: self.accepted,
             reason: self.reason.clone(),
-            queries: self.queries,
-            figures: finite.map(|(name, value)| (name.to_owned(), value)).collect(),
-            thresholds: BTreeMap::new(),
-            from: Vec::new(),
-            through: Vec::new(),
-            inputs: Digest::default(),
             is_rederivable: false,
+            ..StageEvidence::new(PolicyState::Candidate, self.queries).with(&figures, &[])
         }
     }
 }

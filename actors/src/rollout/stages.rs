@@ -9,7 +9,6 @@ use crate::sequential::rule::{Finding, Rule};
 use crate::sequential::{Moments, confidence, quantile, ratio};
 use crate::types::{Digest, PolicySnapshot, PolicyState, StageEvidence};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 
 /// Metrics that harm is looked for in: reward and four guard-rails share `alpha_harm`.
 const METRICS: f64 = 5.0;
@@ -48,23 +47,8 @@ fn evidence(
     figures: &[(&str, f64)],
     thresholds: &[(&str, f64)],
 ) -> StageEvidence {
-    let named = |values: &[(&str, f64)]| -> BTreeMap<String, f64> {
-        let finite = values.iter().filter(|(_, value)| value.is_finite());
-        finite.map(|(name, value)| ((*name).to_owned(), *value)).collect()
-    };
-    StageEvidence {
-        stage,
-        share: None,
-        passed: false,
-        reason: String::new(),
-        queries,
-        figures: named(figures),
-        thresholds: named(thresholds),
-        from: Vec::new(),
-        through: Vec::new(),
-        inputs: inputs.clone(),
-        is_rederivable: true,
-    }
+    let evidence = StageEvidence::new(stage, queries).with(figures, thresholds);
+    StageEvidence { inputs: inputs.clone(), ..evidence }
 }
 
 /// SHA-256 over lines, for the inputs of a stage.

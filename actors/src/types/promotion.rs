@@ -108,6 +108,35 @@ pub struct StageEvidence {
     pub is_rederivable: bool,
 }
 
+impl StageEvidence {
+    /// Evidence of a stage without verdict: it rests on so many queries, and the log gives it again.
+    pub fn new(stage: PolicyState, queries: u64) -> Self {
+        Self {
+            stage,
+            share: None,
+            passed: false,
+            reason: String::new(),
+            queries,
+            figures: BTreeMap::new(),
+            thresholds: BTreeMap::new(),
+            from: Vec::new(),
+            through: Vec::new(),
+            inputs: Digest::default(),
+            is_rederivable: true,
+        }
+    }
+
+    /// With these figures and thresholds by name; what is not finite has no place in JSON.
+    #[must_use]
+    pub fn with(mut self, figures: &[(&str, f64)], thresholds: &[(&str, f64)]) -> Self {
+        for (kept, values) in [(&mut self.figures, figures), (&mut self.thresholds, thresholds)] {
+            let finite = values.iter().filter(|(_, value)| value.is_finite());
+            kept.extend(finite.map(|(name, value)| ((*name).to_owned(), *value)));
+        }
+        self
+    }
+}
+
 /// What a certificate states.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Claims {

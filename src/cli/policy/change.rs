@@ -9,9 +9,7 @@ use crate::wiring::{self, OperatorLog, WiringError};
 use actors::clock::Clock;
 use actors::ports::{LogError, NewRecord, Seal, Signature, Stream};
 use actors::rollout::{self, Board, Grant, Issuer};
-use actors::types::{
-    Digest, PolicyRecord, PolicySnapshot, PolicyState, PolicyVersion, StageEvidence,
-};
+use actors::types::{PolicyRecord, PolicySnapshot, PolicyState, PolicyVersion, StageEvidence};
 use candle_core::Device;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -123,17 +121,10 @@ fn operators_word(
 ) -> Result<actors::types::Certificate, CliError> {
     // What speaks against it stays on record with the version; the certificate is the word alone.
     record.evidence = vec![StageEvidence {
-        stage: PolicyState::Candidate,
-        share: None,
         passed: true,
         reason: format!("an operator's word: {because}"),
-        queries: 0,
-        figures: BTreeMap::new(),
-        thresholds: BTreeMap::new(),
-        from: Vec::new(),
-        through: Vec::new(),
-        inputs: Digest::default(),
         is_rederivable: false,
+        ..StageEvidence::new(PolicyState::Candidate, 0)
     }];
     let issuer = Issuer {
         seal,

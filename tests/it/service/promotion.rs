@@ -45,17 +45,10 @@ async fn propose(config: &Config, version: u64) -> PolicySnapshot {
     );
     let uri = parts.ports.snapshots.put(&snapshot).await.unwrap();
     let evidence = vec![StageEvidence {
-        stage: PolicyState::Candidate,
-        share: None,
         passed: true,
         reason: "held out".to_owned(),
-        queries: 1,
-        figures: BTreeMap::new(),
-        thresholds: BTreeMap::new(),
-        from: Vec::new(),
-        through: Vec::new(),
-        inputs: Default::default(),
         is_rederivable: false,
+        ..StageEvidence::new(PolicyState::Candidate, 1)
     }];
     let record = PolicyRecord {
         uri,
