@@ -134,7 +134,11 @@ impl ReplayBuffer {
             .iter()
             .filter_map(|id| self.samples.get(id))
             .partition(|sample| self.is_holdout(&sample.episode.query));
-        Batch { train: draw(&train, train_max, rng), holdout: draw(&holdout, holdout_max, rng) }
+        Batch {
+            train: draw(&train, train_max, rng),
+            holdout: draw(&holdout, holdout_max, rng),
+            unanswered: Vec::new(),
+        }
     }
 
     /// Whether samples of this query are never trained on.

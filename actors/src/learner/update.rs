@@ -89,7 +89,7 @@ impl Trainer {
     ) -> Result<(PolicySnapshot, LearnReport, Examination), UpdateOutcome> {
         let config = args.config;
         let deadline = Instant::now() + Duration::from_millis(config.publish_deadline_ms);
-        let Batch { train, holdout } =
+        let Batch { train, holdout, unanswered } =
             (args.sample)((config.train_max, config.holdout_max, deadline))
                 .await
                 .map_err(|reason| failed("sample", &reason))?;
@@ -97,7 +97,7 @@ impl Trainer {
             return Err(UpdateOutcome::TooLittle { reason: "no judged episode yet".to_owned() });
         }
         let version = self.next;
-        let batch = Batch { train, holdout: holdout.clone() };
+        let batch = Batch { train, holdout: holdout.clone(), unanswered };
         let train = move |model: &mut Model| learner(model)?.update(&batch, version);
         let (snapshot, report) =
             self.run(args, train).await.map_err(|lost| lost.into_outcome("train"))?;

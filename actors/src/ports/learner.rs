@@ -1,7 +1,8 @@
 //! What turns judged episodes into better weights.
 
-use crate::types::{PolicySnapshot, PolicyState, PolicyVersion, Sample, StageEvidence};
+use crate::types::{Episode, PolicySnapshot, PolicyState, PolicyVersion, Sample, StageEvidence};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// Judged episodes handed to one update.
 #[derive(Debug, Clone, Default)]
@@ -10,6 +11,8 @@ pub struct Batch {
     pub train: Vec<Sample>,
     /// Never trained on: the gate examines candidates here.
     pub holdout: Vec<Sample>,
+    /// Decisions that nobody has said anything about: who answers is learned from them too.
+    pub unanswered: Vec<Episode>,
 }
 
 /// What one update did.
@@ -29,6 +32,9 @@ pub struct LearnReport {
     pub clip_fraction: f64,
     /// Mean reward of the trained samples.
     pub reward_mean: f64,
+    /// What else the algorithm says of itself, by name: rows by kind, effective sample size, …
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub figures: BTreeMap<String, f64>,
 }
 
 /// The gate's finding on one candidate.
