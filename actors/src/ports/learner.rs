@@ -1,15 +1,18 @@
 //! What turns judged episodes into better weights.
 
-use crate::types::{PolicySnapshot, PolicyState, PolicyVersion, Sample, StageEvidence};
+use crate::types::{Episode, PolicySnapshot, PolicyState, PolicyVersion, Sample, StageEvidence};
 use serde::{Deserialize, Serialize};
 
-/// Judged episodes handed to one update.
+/// Decisions handed to one update.
 #[derive(Debug, Clone, Default)]
 pub struct Batch {
-    /// Trained on.
+    /// Trained on: judged, and all of them older than the hold-out.
     pub train: Vec<Sample>,
-    /// Never trained on: the gate examines candidates here.
+    /// Never trained on: the gate examines candidates here. The newest of the judged.
     pub holdout: Vec<Sample>,
+    /// Decisions of the same time, and drawn at the same rate, that got no reward: who answers is
+    /// estimated against them.
+    pub unanswered: Vec<Episode>,
 }
 
 /// What one update did.
