@@ -4,14 +4,15 @@ use crate::types::{Episode, PolicySnapshot, PolicyState, PolicyVersion, Sample, 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// Judged episodes handed to one update.
+/// Decisions handed to one update.
 #[derive(Debug, Clone, Default)]
 pub struct Batch {
-    /// Trained on.
+    /// Trained on: judged, and all of them older than the hold-out.
     pub train: Vec<Sample>,
-    /// Never trained on: the gate examines candidates here.
+    /// Never trained on: the gate examines candidates here. The newest of the judged.
     pub holdout: Vec<Sample>,
-    /// Decisions that nobody has said anything about: who answers is learned from them too.
+    /// Decisions of the same time, and drawn at the same rate, that got no reward: who answers is
+    /// estimated against them.
     pub unanswered: Vec<Episode>,
 }
 
