@@ -165,7 +165,7 @@ mod tests {
             ((signed.exp().unwrap() + 1.0).unwrap().log().unwrap()).neg().unwrap()
         };
         let p = 1.0 / (1.0 + (-start).exp());
-        let (mut total, mut estimate) = (None, 0.0);
+        let (mut total, mut estimate) = (None::<Tensor>, 0.0);
         for (action, &logged) in behaviour.iter().enumerate() {
             // The expectation over the log, exactly: each action in proportion to π0.
             let (weights, _) = clipped_weights(&log_prob(action), &t(&[logged.ln()]), 1e3).unwrap();

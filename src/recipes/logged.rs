@@ -225,3 +225,6 @@ fn climb(
 fn tensor(error: candle_core::Error) -> LearnError {
     LearnError::Model(error.to_string())
 }
+
+#[cfg(test)]
+mod tests;
