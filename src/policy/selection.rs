@@ -293,6 +293,22 @@ pub fn log_probs(
     Ok(steps)
 }
 
+/// Whether each step of a given selection is the greedy one of these logits after the steps before it.
+///
+/// # Errors
+/// A selection that the masks forbid, or inputs that do not fit each other.
+pub fn greedy_steps(
+    logits: &SelectionLogits,
+    masks: Masks<'_>,
+    order: &[u32],
+) -> Result<Vec<bool>, SelectionError> {
+    let mut steps = Vec::with_capacity(order.len() + 1);
+    along(logits, masks, order, |_, actions, index| {
+        steps.push(best(actions) == actions[index].0);
+    })?;
+    Ok(steps)
+}
+
 /// Conditional step log-probabilities, in nats, of a given selection under a policy that draws as
 /// `exploration` says: `ln P(first t + 1 steps) - ln P(first t steps)`, so that their sum is the
 /// log-probability of the selection. A step that is never taken after those before it has -∞, and

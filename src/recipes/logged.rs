@@ -13,8 +13,8 @@
 //! | weight of an answer | inverse of the estimated chance to be answered (Saito 2020) |
 //!
 //! Changed, and why: β of the KL to the champion falls as 1 / answers, because the harm that an update
-//! can do at a few hundred answers is the noise of its weights; an epoch whose effective sample size
-//! is under the floor is taken back.
+//! can do at a few hundred answers is the noise of its weights; steps after which the effective sample
+//! size is under the floor are taken back.
 
 mod answering;
 mod config;
@@ -40,6 +40,9 @@ use rows::{Counts, Row};
 
 pub(crate) use gate::examine;
 
+/// Parts of an update after which the weights are looked at.
+const PARTS: usize = 10;
+
 /// Which estimate of the policy's value is climbed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -55,6 +58,8 @@ pub(crate) enum Kind {
 pub(crate) struct Knowledge {
     model: Option<RewardModel>,
     answering: Answering,
+    /// Mean reward of the training rows.
+    reward_mean: f64,
 }
 
 /// What is trained and how.
@@ -63,6 +68,8 @@ pub(crate) struct Recipe<'a> {
     pub kind: Kind,
     /// Temperature of the softmax policy that is trained, > 0.
     pub temperature: f64,
+    /// Share of the encoder's columns hidden at random in a step, in [0, 1).
+    pub dropout: f64,
     pub weight_decay: f64,
     pub gradient_norm_max: f64,
     pub device: &'a Device,
@@ -112,7 +119,9 @@ fn train(
         kind: recipe.kind,
         temperature: recipe.temperature,
         champion,
-        beta: config.kl_weight * config.kl_answers / supported as f64,
+        beta: config.kl_weight * (config.kl_answers / supported as f64).max(0.05),
+        correction: supported as f64 / (supported as f64 + config.correction_answers),
+        dropout: recipe.dropout,
         answered: supported as f64,
         reward_mean: total / weight.max(1e-9),
         device,
@@ -132,7 +141,8 @@ fn train(
     }
     let head = climb(recipe, &setting, &valued, &mut report)?;
     drop(valued);
-    Ok((head, report, Knowledge { model, answering }))
+    let reward_mean = setting.reward_mean;
+    Ok((head, report, Knowledge { model, answering, reward_mean }))
 }
 
 fn too_little(config: &LoggedConfig, supported: usize, counts: &Counts) -> String {
@@ -159,7 +169,7 @@ fn value<'a>(
     rows.iter().filter(is_useful).map(of).collect()
 }
 
-/// The passes over the decisions; the last whose weights were sound is kept.
+/// The gradient steps; the last of ten parts whose weights were sound is kept.
 fn climb(
     recipe: &Recipe<'_>,
     setting: &Setting<'_>,
@@ -169,25 +179,28 @@ fn climb(
     let config = recipe.config;
     let mut rng = StdRng::seed_from_u64(recipe.seed);
     let (head, variables) = setting.champion.trainable().map_err(tensor)?;
-    let mut order: Vec<usize> = (0..valued.len()).collect();
-    let total = (order.len().div_ceil(config.batch) * config.epochs) as u64;
     let mut optimizer = Optimizer::new(
         OptimizerArgs {
             rate: config.learning_rate as f32,
             weight_decay: recipe.weight_decay as f32,
             clip_norm: recipe.gradient_norm_max,
-            warmup_steps: total / 10,
-            total_steps: total,
+            warmup_steps: config.steps as u64 / 10,
+            total_steps: config.steps as u64,
             ..OptimizerArgs::default()
         },
         &variables,
     );
     let mut kept = head.snapshot().map_err(tensor)?;
-    for epoch in 0..config.epochs {
-        order.shuffle(&mut rng);
-        let (mut steps, mut loss_sum, mut kl_sum) = (0.0_f64, 0.0, 0.0);
-        let (mut ess, mut clipped, mut weighted) = (0.0, 0.0, 0.0_f64);
-        for chunk in order.chunks(config.batch) {
+    let mut order: Vec<usize> = Vec::new();
+    for part in 0..PARTS {
+        let steps = config.steps * (part + 1) / PARTS - config.steps * part / PARTS;
+        let mut totals = Totals::default();
+        for _ in 0..steps {
+            if order.len() < config.batch {
+                order = (0..valued.len()).collect();
+                order.shuffle(&mut rng);
+            }
+            let chunk = order.split_off(order.len().saturating_sub(config.batch));
             let batch: Vec<&Valued<'_>> = chunk.iter().map(|&i| &valued[i]).collect();
             let step = objective::loss(setting, &head, &batch, &mut rng).map_err(tensor)?;
             let Some(step) = step else { continue };
@@ -204,22 +217,46 @@ fn climb(
                 other => LearnError::Model(other.to_string()),
             })?;
             report.steps += 1;
-            (steps, loss_sum, kl_sum) = (steps + 1.0, loss_sum + loss, kl_sum + step.kl);
-            ess += step.figures.ess;
-            clipped += step.figures.clipped as f64;
-            weighted += step.figures.rows as f64;
+            totals.add(loss, &step);
         }
-        if ess < config.ess_min {
-            report.figures.insert("epochs_taken_back".to_owned(), (config.epochs - epoch) as f64);
-            return Ok(kept);
+        if totals.ess < config.ess_min {
+            report.figures.insert("parts_taken_back".to_owned(), (PARTS - part) as f64);
+            break;
         }
         kept = head.snapshot().map_err(tensor)?;
-        report.loss = loss_sum / steps.max(1.0);
-        report.kl = kl_sum / steps.max(1.0);
-        report.clip_fraction = clipped / weighted.max(1.0);
-        report.figures.insert("ess".to_owned(), ess);
+        totals.write(report);
     }
     Ok(kept)
+}
+
+/// Sums over one part of the steps.
+#[derive(Default)]
+struct Totals {
+    steps: f64,
+    loss: f64,
+    kl: f64,
+    ess: f64,
+    clipped: f64,
+    weighted: f64,
+}
+
+impl Totals {
+    fn add(&mut self, loss: f64, step: &objective::Step) {
+        self.steps += 1.0;
+        self.loss += loss;
+        self.kl += step.kl;
+        self.ess += step.figures.ess;
+        self.clipped += step.figures.clipped as f64;
+        self.weighted += step.figures.rows as f64;
+    }
+
+    fn write(&self, report: &mut LearnReport) {
+        let steps = self.steps.max(1.0);
+        report.loss = self.loss / steps;
+        report.kl = self.kl / steps;
+        report.clip_fraction = self.clipped / self.weighted.max(1.0);
+        report.figures.insert("ess".to_owned(), self.ess);
+    }
 }
 
 fn tensor(error: candle_core::Error) -> LearnError {

@@ -8,25 +8,28 @@ use serde::{Deserialize, Serialize};
 pub struct LoggedConfig {
     /// Fewest answered decisions for an update.
     pub answered_min: usize,
-    /// Passes over the decisions.
-    pub epochs: usize,
+    /// Gradient steps of an update, whatever the number of decisions: its price in time.
+    pub steps: usize,
     /// Decisions a step.
     pub batch: usize,
     /// Peak learning rate; warmed up over a tenth of the steps, then falls to 0.
     pub learning_rate: f64,
-    /// Selections drawn from the policy under training for each decision, for the part of the
-    /// objective that the reward model carries; ≥ 2.
+    /// Selections drawn from the policy under training for each decision: the states at which the
+    /// reward model speaks.
     pub draws: usize,
     /// Weights π/π0 above this are cut, and their rows give no gradient.
     pub clip: f64,
-    /// Smallest effective sample size of the weights under the trained policy: where an epoch falls
-    /// below, training goes back to the epoch before and ends.
+    /// Smallest effective sample size of the weights over a tenth of the steps: where it falls below,
+    /// training goes back to where it was before and ends.
     pub ess_min: f64,
-    /// Weight β of the exact KL to the champion at `kl_answers` answered decisions; it falls in
-    /// proportion to their number.
+    /// Weight β of the KL to the champion at `kl_answers` answered decisions, in units of reward a
+    /// nat; it falls in proportion to their number, not below a twentieth.
     pub kl_weight: f64,
     /// Answered decisions at which β is `kl_weight`.
     pub kl_answers: f64,
+    /// Answered decisions at which the correction by importance weights counts half; with fewer the
+    /// reward model leads (`dr`). 0: always in whole.
+    pub correction_answers: f64,
     /// Weight λ of the standard error of the correction: pessimism.
     pub variance_weight: f64,
     /// Weighs answered decisions by the inverse of their chance to be answered.
@@ -67,14 +70,15 @@ impl Default for LoggedConfig {
     fn default() -> Self {
         Self {
             answered_min: 100,
-            epochs: 6,
-            batch: 64,
-            learning_rate: 1e-3,
-            draws: 8,
+            steps: 300,
+            batch: 32,
+            learning_rate: 3e-3,
+            draws: 2,
             clip: 10.0,
-            ess_min: 30.0,
-            kl_weight: 0.05,
+            ess_min: 15.0,
+            kl_weight: 0.02,
             kl_answers: 1_000.0,
+            correction_answers: 10_000.0,
             variance_weight: 0.5,
             weigh_by_answering: true,
             answer_chance_min: 0.02,
@@ -90,9 +94,9 @@ impl Default for RewardModelConfig {
             folds: 3,
             rows_min: 100,
             hidden: 32,
-            epochs: 30,
+            epochs: 10,
             batch: 64,
-            learning_rate: 3e-3,
+            learning_rate: 2e-3,
             weight_decay: 0.05,
             dropout: 0.5,
             citation_weight: 0.3,
@@ -112,15 +116,16 @@ impl LoggedConfig {
         let positive = |v: f64| v > 0.0 && v.is_finite();
         let weight = |v: f64| v >= 0.0 && v.is_finite();
         range("answered_min", self.answered_min >= 2, "at least 2")?;
-        range("epochs", (1..=1_000).contains(&self.epochs), "1 to 1000")?;
+        range("steps", (1..=100_000).contains(&self.steps), "1 to 100000")?;
         range("batch", (2..=4_096).contains(&self.batch), "2 to 4096")?;
         let rate = positive(self.learning_rate) && self.learning_rate < 1.0;
         range("learning_rate", rate, "above 0 and below 1")?;
-        range("draws", (2..=256).contains(&self.draws), "2 to 256")?;
+        range("draws", (1..=256).contains(&self.draws), "1 to 256")?;
         range("clip", positive(self.clip), "above 0")?;
         range("ess_min", weight(self.ess_min), "at least 0")?;
         range("kl_weight", weight(self.kl_weight), "at least 0")?;
         range("kl_answers", positive(self.kl_answers), "above 0")?;
+        range("correction_answers", weight(self.correction_answers), "at least 0")?;
         range("variance_weight", weight(self.variance_weight), "at least 0")?;
         let chance = self.answer_chance_min > 0.0 && self.answer_chance_min <= 1.0;
         range("answer_chance_min", chance, "above 0 and at most 1")?;
@@ -160,7 +165,7 @@ mod tests {
         LoggedConfig::default().validate().unwrap();
         let field = |config: LoggedConfig| config.validate().unwrap_err().0;
         let base = LoggedConfig::default;
-        assert_eq!(field(LoggedConfig { draws: 1, ..base() }), "draws");
+        assert_eq!(field(LoggedConfig { draws: 0, ..base() }), "draws");
         assert_eq!(field(LoggedConfig { clip: f64::NAN, ..base() }), "clip");
         assert_eq!(field(LoggedConfig { answer_chance_min: 0.0, ..base() }), "answer_chance_min");
         let reward_model = RewardModelConfig { folds: 1, ..RewardModelConfig::default() };

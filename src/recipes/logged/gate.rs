@@ -1,15 +1,23 @@
 //! Whether weights learned from the log are better than the champion: on decisions later than all they
 //! were trained on, from logged rewards alone.
 //!
-//! Two figures, both doubly robust with the reward model of the training rows, so that no reward of a
-//! later row has formed what it is compared with:
+//! Three figures, with the reward model of the training rows, so that no reward of a later row has
+//! formed what it is compared with:
 //!
-//! 1. **Direction.** `d/dt V(π_t)` at `t = 0` on the path `π_t ∝ π0^{1−t} π^t` from the champion to the
-//!    candidate: the covariance of the reward with `h(a) = ln π(a|x) − ln π0(a|x)` under what was
-//!    logged. Its weights are 1, so it has power long before a whole step can be estimated. Its lower
-//!    bound must be above 0: no candidate passes on noise.
-//! 2. **Step.** The greedy candidate's value less the greedy champion's, self-normalised, whose weights
-//!    are `1/π0`. Its lower bound must not be below `−tolerance`.
+//! 1. **Direction.** The covariance of the reward with what the candidate was moved along, within the
+//!    query: `E[(r − m(x)) (h(a) − E_{π0} h)]`, h the reward model (without one the log-ratio of the
+//!    candidate to the champion). It is `d/dt V` of `π_t ∝ π0 exp(t h)` at `t = 0`, has weights of 1, and
+//!    so has power long before a whole step can be estimated. Its lower bound must be above 0: no
+//!    candidate passes on noise.
+//! 2. **Gain.** What the model says the candidate's lists are worth above the champion's, times the
+//!    slope of rewards on predictions that the later rows show (the calibrated direct method). It is
+//!    as right as the model is linear in the truth, which the third figure checks.
+//! 3. **Step.** What the candidate's greedy choices are worth against the champion's where they part,
+//!    one step at a time: `Σ_t E[(1[a_t = c_t] − 1[a_t = g_t]) / P(a_t | a_<t) · (r − m(x))]`, the
+//!    first-order gain of conservative policy iteration (Kakade and Langford 2002). Only single steps
+//!    are weighted, so it can be estimated from what explores one step at a time. It rests on no model
+//!    and must not contradict the gain: its upper bound may not be below 0; without a model its lower
+//!    bound may not be below `−tolerance`. The logged departures must be enough to say so.
 //!
 //! The error rate α is spent over successive updates: look t has `α · 6 / (π² t²)`, which sums to α, so
 //! the chance that any of all looks is wrong is at most α. Knows rows and heads; no training.
@@ -18,7 +26,7 @@ use super::reward_model::{RewardModel, mean as mean_value};
 use super::rows::{self, Row};
 use super::{Knowledge, Recipe};
 use crate::policy::head::Head;
-use crate::policy::selection::{Masks, SelectionLogits, log_probs, select};
+use crate::policy::selection::{Masks, SelectionLogits, greedy_steps, log_probs, select};
 use crate::recipes::gate::GateConfig;
 use crate::recipes::online::list_logits;
 use actors::ports::{Examination, LearnError};
@@ -35,18 +43,18 @@ const RATIO_MAX: f64 = 3.0;
 
 /// What one later decision says.
 struct Look {
-    /// Observation weight, mean about 1.
-    weight: f64,
     /// Contribution to the direction.
     direction: f64,
-    /// 1/π0 where the candidate (the champion) does what was logged, else 0.
-    candidate: f64,
-    champion: f64,
+    /// Square of h about its mean: what the slope divides by.
+    spread: f64,
+    /// What the model says the candidate's list is worth above the champion's.
+    predicted: f64,
+    /// Contribution to the step.
+    step: f64,
+    /// 1/P of the logged steps at which the candidate parts from the champion, and was followed.
+    departures: Vec<f64>,
+    /// Observation weight times reward.
     reward: f64,
-    /// q̂ of the logged list, of the candidate's and of the champion's.
-    logged_value: f64,
-    candidate_value: f64,
-    champion_value: f64,
 }
 
 /// Compares a candidate with the champion on later decisions.
@@ -66,23 +74,25 @@ pub(crate) fn examine(
     let (mut rows, _) = rows::collect(holdout, &[], width);
     rows::weigh(recipe.config, &mut rows, &knowledge.answering);
     let model = knowledge.model.as_ref().filter(|model| model.explains());
+    let reward_mean = knowledge.reward_mean;
     let mut looks = Vec::with_capacity(rows.len());
     for row in rows.iter().filter(|row| row.behaviour.is_some() && row.reward.is_some()) {
         let logits =
             |head: &Head| list_logits(head, row.states, recipe.device).map_err(super::tensor);
-        let seen = at(recipe, row, &logits(champion)?, &logits(candidate)?, model)?;
+        let both = (&logits(champion)?, &logits(candidate)?);
+        let seen = at(recipe, row, both, model, reward_mean)?;
         looks.extend(seen);
     }
-    Ok(judge(gate, recipe.config.ess_min, &looks, look))
+    Ok(judge(gate, (recipe.config.ess_min, model.is_some()), &looks, look))
 }
 
 /// `None` for a record that contradicts its masks.
 fn at(
     recipe: &Recipe<'_>,
     row: &Row<'_>,
-    champion: &SelectionLogits,
-    candidate: &SelectionLogits,
+    (champion, candidate): (&SelectionLogits, &SelectionLogits),
     model: Option<&RewardModel>,
+    reward_mean: f64,
 ) -> Result<Option<Look>, LearnError> {
     let masks = Masks { tokens: row.tokens(), limits: row.limits() };
     // The same numbers for the same row, whatever was looked at before.
@@ -93,47 +103,56 @@ fn at(
         };
         Some((of(candidate)? - of(champion)?).clamp(-RATIO_MAX, RATIO_MAX))
     };
-    let greedy = |logits: &SelectionLogits, rng: &mut StdRng| {
-        select(logits, masks, Exploration::Greedy, rng).ok().map(|s| s.order)
-    };
-    let (Some(best), Some(old)) = (greedy(candidate, &mut rng), greedy(champion, &mut rng)) else {
-        return Ok(None);
-    };
     let models = model.map(|model| model.all(row.states)).transpose().map_err(super::tensor)?;
     let models = models.unwrap_or_default();
     let value = |order: &[u32]| mean_value(&models, order);
-    let (Some(logged_ratio), Some(reward), Some(behaviour)) =
-        (ratio(row.order), row.reward, row.behaviour)
+    let follows = |logits: &SelectionLogits| greedy_steps(logits, masks, row.order).ok();
+    let (Some(logged_ratio), Some(reward), Some(new), Some(old)) =
+        (ratio(row.order), row.reward, follows(candidate), follows(champion))
     else {
         return Ok(None);
     };
-    let (mut ratios, mut values) = (Vec::with_capacity(DRAWS), Vec::with_capacity(DRAWS));
+    let (mut directions, mut values) = (Vec::with_capacity(DRAWS), Vec::with_capacity(DRAWS));
     for _ in 0..DRAWS {
         let Ok(drawn) = select(champion, masks, row.decision.exploration, &mut rng) else {
             return Ok(None);
         };
+        let value = value(&drawn.order);
         let Some(ratio) = ratio(&drawn.order) else { return Ok(None) };
-        ratios.push(ratio);
-        values.push(value(&drawn.order));
+        directions.push(if models.is_empty() { ratio } else { value });
+        values.push(value);
     }
     let mean = |of: &[f64]| of.iter().sum::<f64>() / of.len().max(1) as f64;
-    let (ratio_mean, value_mean) = (mean(&ratios), mean(&values));
-    let pairs = ratios.iter().zip(&values);
-    let modelled =
-        pairs.map(|(r, v)| (r - ratio_mean) * (v - value_mean)).sum::<f64>() / (DRAWS - 1) as f64;
-    let logged_value = value(row.order);
-    let inverse = (-behaviour).exp();
-    let if_same = |order: &[u32]| if order == row.order { inverse } else { 0.0 };
-    let surprise = row.weight * (reward - logged_value);
+    let (direction_mean, value_mean) = (mean(&directions), mean(&values));
+    let logged = if models.is_empty() { logged_ratio } else { value(row.order) } - direction_mean;
+    let greedy = |logits: &SelectionLogits, rng: &mut StdRng| {
+        select(logits, masks, Exploration::Greedy, rng).ok().map(|s| value(&s.order))
+    };
+    let predicted = match (greedy(candidate, &mut rng), greedy(champion, &mut rng)) {
+        (Some(new), Some(old)) => new - old,
+        _ => return Ok(None),
+    };
+    // It must not depend on what was chosen.
+    let baseline = if models.is_empty() { reward_mean } else { value_mean };
+    let (mut gain, mut departures) = (0.0, Vec::new());
+    for ((log_prob, new), old) in row.decision.step_log_probs.iter().zip(new).zip(old) {
+        // A step without chance says nothing of its alternatives.
+        if *log_prob > -1e-9 || new == old {
+            continue;
+        }
+        let inverse = (-log_prob).exp();
+        gain += if new { inverse } else { -inverse };
+        if new {
+            departures.push(row.weight * inverse);
+        }
+    }
     Ok(Some(Look {
-        weight: row.weight,
-        direction: surprise * (logged_ratio - ratio_mean) + modelled,
-        candidate: if_same(&best),
-        champion: if_same(&old),
-        reward,
-        logged_value,
-        candidate_value: value(&best),
-        champion_value: value(&old),
+        direction: row.weight * (reward - baseline) * logged,
+        spread: row.weight * logged * logged,
+        predicted,
+        step: row.weight * gain * (reward - baseline),
+        departures,
+        reward: row.weight * reward,
     }))
 }
 
@@ -150,46 +169,50 @@ fn moments(values: impl Iterator<Item = f64> + Clone) -> (f64, f64) {
     (mean, (variance / n.max(1.0)).sqrt())
 }
 
-fn judge(gate: &GateConfig, ess_min: f64, looks: &[Look], look: u64) -> Examination {
+fn judge(
+    gate: &GateConfig,
+    (ess_min, is_modelled): (f64, bool),
+    looks: &[Look],
+    look: u64,
+) -> Examination {
     let n = looks.len() as f64;
     let alpha = gate.alpha * 6.0 / (std::f64::consts::PI.powi(2) * (look.max(1) as f64).powi(2));
     let quantile = standard_normal_quantile(1.0 - alpha);
     let (direction, direction_error) = moments(looks.iter().map(|l| l.direction));
     let direction_low = direction - quantile * direction_error;
-    // Self-normalised: weights are divided by their mean, separately for both policies.
-    let weights = |of: fn(&Look) -> f64| {
-        let sum: f64 = looks.iter().map(|l| l.weight * of(l)).sum();
-        let squares: f64 = looks.iter().map(|l| (l.weight * of(l)).powi(2)).sum();
-        (
-            if sum > 0.0 { n / sum } else { 0.0 },
-            if squares > 0.0 { sum * sum / squares } else { 0.0 },
-        )
+    let (old, _) = moments(looks.iter().map(|l| l.reward));
+    let (step, step_error) = moments(looks.iter().map(|l| l.step));
+    let (step_low, step_high) = (step - quantile * step_error, step + quantile * step_error);
+    let (spread, _) = moments(looks.iter().map(|l| l.spread));
+    let (predicted, _) = moments(looks.iter().map(|l| l.predicted));
+    // Rewards on predictions: 1 where the model is calibrated.
+    let slope = |covariance: f64| if spread > 0.0 { covariance / spread } else { 0.0 };
+    let slopes = (slope(direction_low), slope(direction + quantile * direction_error));
+    let (gain, low, high) = if is_modelled {
+        (slope(direction) * predicted, slopes.0 * predicted, slopes.1 * predicted)
+    } else {
+        (step, step_low, step_high)
     };
-    let ((candidate_scale, candidate_ess), (champion_scale, champion_ess)) =
-        (weights(|l| l.candidate), weights(|l| l.champion));
-    let term =
-        |l: &Look, weight: f64, scale: f64| l.weight * weight * scale * (l.reward - l.logged_value);
-    let of_candidate = |l: &Look| l.candidate_value + term(l, l.candidate, candidate_scale);
-    let of_champion = |l: &Look| l.champion_value + term(l, l.champion, champion_scale);
-    let (new, _) = moments(looks.iter().map(of_candidate));
-    let (old, _) = moments(looks.iter().map(of_champion));
-    let (step, step_error) = moments(looks.iter().map(|l| of_candidate(l) - of_champion(l)));
-    let (low, high) = (step - quantile * step_error, step + quantile * step_error);
-    let ess = candidate_ess.min(champion_ess);
+    let new = old + gain;
+    let departures = || looks.iter().flat_map(|l| &l.departures);
+    let (sum, squares) = (departures().sum::<f64>(), departures().map(|w| w * w).sum::<f64>());
+    let ess = if squares > 0.0 { sum * sum / squares } else { 0.0 };
     let (accepted, verdict) = if looks.len() < gate.queries_min {
         (false, format!("{} later answered decisions, {} needed", looks.len(), gate.queries_min))
     } else if ess < ess_min {
-        let further = n * (ess_min / ess.max(1e-9) - 1.0);
+        let further = n * (ess_min / ess.max(0.1) - 1.0);
         (
             false,
             format!(
-                "what was logged supports the candidate like {ess:.0} decisions, {ess_min:.0} needed: \
+                "what was logged departs as the candidate does like {ess:.1} decisions, {ess_min:.0} needed: \
              about {further:.0} further answers"
             ),
         )
     } else if direction_low <= 0.0 {
         (false, "no evidence that a step towards the candidate pays".to_owned())
-    } else if step <= gate.gain_min {
+    } else if step_high < 0.0 {
+        (false, "the logged departures contradict the predicted gain".to_owned())
+    } else if gain <= gate.gain_min {
         (false, format!("no gain above {}", gate.gain_min))
     } else if low < -gate.tolerance {
         (false, format!("may be worse by more than {}", gate.tolerance))
@@ -197,9 +220,11 @@ fn judge(gate: &GateConfig, ess_min: f64, looks: &[Look], look: u64) -> Examinat
         (true, "better".to_owned())
     };
     let reason = format!(
-        "{verdict}: direction {direction:+.4} (at least {direction_low:+.4}), reward {new:.4} against \
-         {old:.4}, difference {step:+.4} [{low:+.4}, {high:+.4}] on {} later answers, effective \
-         sample size {ess:.0}, look {look} at alpha {alpha:.5}",
+        "{verdict}: reward {new:.4} against {old:.4}, gain {gain:+.4} [{low:+.4}, {high:+.4}], slope of \
+         rewards on predictions at least {:.2}, step by the logged departures alone {step:+.4} \
+         [{step_low:+.4}, {step_high:+.4}], {ess:.0} of them, {} later answers, look {look} at alpha \
+         {alpha:.5}",
+        slopes.0,
         looks.len()
     );
     Examination {

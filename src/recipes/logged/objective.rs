@@ -1,7 +1,9 @@
 //! The loss of one minibatch of logged decisions.
 //!
 //! `−Ĵ(π) + β KL(π ‖ champion) + λ sqrt(Var / n)`, with Ĵ of `algorithms::doubly_robust`. The part that
-//! the reward model carries is over selections drawn from the policy under training as it is now.
+//! the reward model carries, together with the KL, has a maximiser in closed form at each step; it is
+//! the target of a cross-entropy (as in MPO, Abdolmaleki et al. 2018), whose gradient has no noise of
+//! draws beyond which states they visit.
 
 use super::Kind;
 use super::config::LoggedConfig;
@@ -9,13 +11,14 @@ use super::reward_model::Values;
 use super::rows::Row;
 use crate::algorithms::divergence;
 use crate::algorithms::doubly_robust::{
-    WeightFigures, clipped_weights, corrections, deviation, expectation, self_normalised,
+    WeightFigures, clipped_weights, corrections, deviation, self_normalised,
 };
 use crate::policy::head::{Head, HeadOutput};
 use crate::policy::selection::{Masks, select};
 use crate::policy::trajectories::{Recorded, Trajectories};
 use actors::types::Exploration;
 use candle_core::{D, Device, Error, Result, Tensor};
+use rand::Rng;
 use rand::rngs::StdRng;
 
 /// What does not change during an update.
@@ -25,8 +28,12 @@ pub(super) struct Setting<'a> {
     /// Temperature of the softmax policy that is trained, > 0.
     pub temperature: f64,
     pub champion: &'a Head,
-    /// Weight of the KL to the champion for as many answers as there are.
+    /// Weight of the KL to the champion for as many answers as there are, in units of reward a nat.
     pub beta: f64,
+    /// Weight of the correction beside the reward model, in [0, 1].
+    pub correction: f64,
+    /// Share of the encoder's columns hidden at random in a step, in [0, 1).
+    pub dropout: f64,
     /// Answered decisions with support in the whole update.
     pub answered: f64,
     /// Mean reward of the answered: the constant that `ips` subtracts.
@@ -63,6 +70,22 @@ pub(super) fn pad(rows: &[&Row<'_>], device: &Device) -> Result<(Tensor, Tensor,
     Ok((states, Tensor::from_vec(present, (rows.len(), n), device)?, n))
 }
 
+/// (B, n, width) states with whole columns of the encoder's part at 0, the same for a list: the head
+/// must not lean on single dimensions. The scalar features are spared.
+fn hide(setting: &Setting<'_>, head: &Head, states: &Tensor, rng: &mut StdRng) -> Result<Tensor> {
+    if setting.dropout <= 0.0 {
+        return Ok(states.clone());
+    }
+    let (lists, _, width) = states.dims3()?;
+    let keep = 1.0 / (1.0 - setting.dropout) as f32;
+    let mut factors = vec![1f32; lists * width];
+    for list in factors.chunks_mut(width.max(1)) {
+        list[..head.config().embedding]
+            .fill_with(|| if rng.random::<f64>() < setting.dropout { 0.0 } else { keep });
+    }
+    states.broadcast_mul(&Tensor::from_vec(factors, (lists, 1, width), setting.device)?)
+}
+
 /// `None` where the minibatch has nothing to teach.
 pub(super) fn loss(
     setting: &Setting<'_>,
@@ -70,10 +93,10 @@ pub(super) fn loss(
     batch: &[&Valued<'_>],
     rng: &mut StdRng,
 ) -> Result<Option<Step>> {
-    let (config, device) = (setting.config, setting.device);
+    let device = setting.device;
     let rows: Vec<&Row<'_>> = batch.iter().map(|valued| valued.row).collect();
     let (states, present, n) = pad(&rows, device)?;
-    let output = head.forward(&states, &present)?;
+    let output = head.forward(&hide(setting, head, &states, rng)?, &present)?;
     let drawn = draw(setting, batch, &output, rng)?;
     let logged: Vec<(usize, &Valued<'_>)> = batch
         .iter()
@@ -81,7 +104,7 @@ pub(super) fn loss(
         .filter(|(_, v)| v.row.behaviour.is_some() && v.row.reward.is_some())
         .map(|(list, v)| (list, *v))
         .collect();
-    let orders = drawn.iter().map(|d| (d.list, d.order.as_slice()));
+    let orders = drawn.iter().map(|(list, order)| (*list, order.as_slice()));
     let orders: Vec<(usize, &[u32])> =
         orders.chain(logged.iter().map(|(list, v)| (*list, v.row.order))).collect();
     if orders.is_empty() {
@@ -105,35 +128,32 @@ pub(super) fn loss(
     let kl = divergence::kl_categorical(&all, &reference, trajectories.steps())?;
     let kl_value = f64::from(kl.to_scalar::<f32>()?);
 
-    let mut loss = (kl * setting.beta)?;
-    if setting.kind == Kind::DoublyRobust && drawn.iter().any(|d| d.value.is_some()) {
-        let values: Vec<f64> = drawn.iter().map(|d| d.value.unwrap_or_default()).collect();
-        let direct = expectation(&whole.narrow(0, 0, drawn.len())?, &values, config.draws)?;
-        loss = (loss - direct)?;
-    }
+    let is_modelled =
+        setting.kind == Kind::DoublyRobust && batch.iter().all(|v| v.values.is_some());
+    let mut loss = if is_modelled && !drawn.is_empty() {
+        let part = |t: &Tensor| t.narrow(0, 0, drawn.len());
+        let parts = (&part(&all)?, &part(&reference)?, &part(trajectories.steps())?);
+        (improvement(setting, batch, &drawn, parts)? * setting.beta)?
+    } else {
+        (kl * setting.beta)?
+    };
     let mut figures = WeightFigures::default();
     if !logged.is_empty() {
         let taken = whole.narrow(0, drawn.len(), logged.len())?;
         let (term, found) = correction(setting, &taken, &logged)?;
-        loss = (loss + term)?;
+        loss = (loss + (term * if is_modelled { setting.correction } else { 1.0 })?)?;
         figures = found;
     }
     Ok(Some(Step { loss, kl: kl_value, figures }))
 }
 
-/// A selection drawn from the policy under training, and what the model says of it.
-struct Drawn {
-    list: usize,
-    order: Vec<u32>,
-    value: Option<f64>,
-}
-
+/// Selections drawn from the policy under training, each with its list.
 fn draw(
     setting: &Setting<'_>,
     batch: &[&Valued<'_>],
     output: &HeadOutput,
     rng: &mut StdRng,
-) -> Result<Vec<Drawn>> {
+) -> Result<Vec<(usize, Vec<u32>)>> {
     let exploration = Exploration::Sample { temperature: setting.temperature, epsilon: 0.0 };
     let mut drawn = Vec::with_capacity(batch.len() * setting.config.draws);
     for (list, valued) in batch.iter().enumerate() {
@@ -143,11 +163,45 @@ fn draw(
         for _ in 0..setting.config.draws {
             let selection = select(&logits, masks, exploration, rng)
                 .map_err(|error| Error::Msg(error.to_string()))?;
-            let value = valued.values.as_ref().map(|values| values.of(&selection.order));
-            drawn.push(Drawn { list, order: selection.order, value });
+            drawn.push((list, selection.order));
         }
     }
     Ok(drawn)
+}
+
+/// Cross-entropy from the improved policy to the policy under training, at the states that its own
+/// draws visit.
+///
+/// The improved policy is the exact maximiser of `E_a q̂ − τ KL(· ‖ champion)` at each step: champion
+/// times `exp(q̂(s, a) / τ)`, where q̂ of a document is that of the list with it and q̂ of the stop that of
+/// the list as it is. So the stop and the documents are weighed by the same marginal utility.
+fn improvement(
+    setting: &Setting<'_>,
+    batch: &[&Valued<'_>],
+    drawn: &[(usize, Vec<u32>)],
+    (all, reference, steps): (&Tensor, &Tensor, &Tensor),
+) -> Result<Tensor> {
+    let (rows, length, actions) = all.dims3()?;
+    let mut worth = vec![0f32; rows * length * actions];
+    for (row, (list, order)) in drawn.iter().enumerate() {
+        let Some(values) = &batch[*list].values else { continue };
+        for step in 0..length.min(order.len() + 1) {
+            let mut prefix = order[..step].to_vec();
+            let base = (row * length + step) * actions;
+            worth[base + actions - 1] = (values.of(&prefix) / setting.beta) as f32;
+            for j in 0..values.worth.len() {
+                prefix.push(j as u32);
+                worth[base + j] = (values.of(&prefix) / setting.beta) as f32;
+                prefix.pop();
+            }
+        }
+    }
+    let worth = Tensor::from_vec(worth, (rows, length, actions), setting.device)?;
+    // Masked actions are about -1e9 in the reference and stay there.
+    let target = candle_nn::ops::softmax(&(reference + worth)?, D::Minus1)?.detach();
+    let terms = (target * all)?.sum(D::Minus1)?;
+    let count = f64::from(steps.sum_all()?.to_scalar::<f32>()?).max(1.0);
+    (terms * steps)?.sum_all()? / -count
 }
 
 /// The negative of what the logged rewards say beyond the model, with its pessimism.

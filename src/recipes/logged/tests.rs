@@ -165,6 +165,7 @@ fn recipe<'a>(config: &'a LoggedConfig, kind: Kind, seed: u64) -> Recipe<'a> {
         config,
         kind,
         temperature: 1.0,
+        dropout: 0.0,
         weight_decay: 0.05,
         gradient_norm_max: 1.0,
         device: &Device::Cpu,
@@ -236,7 +237,7 @@ fn greedy_decisions_support_nothing_and_the_refusal_says_what_to_do() {
 
 #[test]
 fn a_constant_added_to_every_reward_moves_no_weight_of_snips() {
-    let config = LoggedConfig { variance_weight: 0.0, epochs: 2, ..LoggedConfig::default() };
+    let config = LoggedConfig { variance_weight: 0.0, steps: 60, ..LoggedConfig::default() };
     let of = |shift| {
         // Half the scale and a shift: the affine map of a declared range.
         let world = World { shift, ..World::new(Thumbs::Honest) };
