@@ -28,9 +28,10 @@ mod config;
 mod groups;
 mod live;
 mod objective;
+mod price;
 mod states;
 
-pub use config::{Advantage, Objective, OnlineConfig};
+pub use config::{Advantage, Objective, OnlineConfig, TrialBudgets};
 pub(crate) use groups::logits as list_logits;
 pub use states::{Contender, StateSource};
 
@@ -208,6 +209,8 @@ impl Learner for OnlineLearner {
     ) -> Result<(PolicySnapshot, LearnReport), LearnError> {
         let mut rng = StdRng::seed_from_u64(self.config.seed ^ version.0);
         self.prepare()?;
+        let before = self.environment.bought();
+        price::check(&self.config, &*self.environment, batch)?;
         let (mut groups, refused) = groups::collect(
             &self.config,
             self.contender(),
@@ -218,8 +221,9 @@ impl Learner for OnlineLearner {
         )?;
         if groups.len() < self.config.queries_min {
             let (found, needed) = (groups.len(), self.config.queries_min);
+            let why = price::unscorable(&*self.environment, &batch.train);
             return Err(LearnError::TooLittle(format!(
-                "{found} usable samples, {needed} needed ({refused} refused)"
+                "{found} usable samples, {needed} needed ({refused} refused{why})"
             )));
         }
         let live = Live::new(&self.config, &self.champion.weights, self.base.as_ref())?;
@@ -230,6 +234,7 @@ impl Learner for OnlineLearner {
             ..Default::default()
         };
         self.phases(&live, &mut groups, (&mut rng, &mut report))?;
+        price::note(self.environment.bought().since(before), &mut report);
         let weights = live.weights(&self.champion.weights).map_err(model)?;
         let bytes = serving::to_bytes(&weights).map_err(LearnError::Model)?;
         let part = if live.trunk.is_some() { "/full" } else { "" };

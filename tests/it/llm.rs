@@ -137,7 +137,7 @@ fn judge(server: &Server, format: VerdictFormat, votes: u32) -> LlmJudge {
         max_tokens: 1_000,
         ..LlmJudgeConfig::default()
     };
-    config.budget.state = PathBuf::new();
+    config.budget.state = Some(PathBuf::new());
     config.budget.tokens_per_day = 10_000_000;
     let blend = Blend { judge: 1.0, ..Blend::default() };
     let parts = Parts {

@@ -4,9 +4,11 @@
 //! adopt; so that nothing is recorded as champion that serving refused or the store lost.
 
 use super::{Args, SwapFailure, UpdateOutcome, retention};
-use crate::bounds::{caught, guarded};
-use crate::compute::Compute;
-use crate::ports::{self, Batch, EventLog, Examination, LearnError, LearnReport, Stream};
+use crate::bounds::{Broken, caught, guarded};
+use crate::compute::{Background, Compute};
+use crate::ports::{
+    self, Batch, CancelOnDrop, EventLog, Examination, LearnError, LearnReport, Stream,
+};
 use crate::rollout::Path;
 use crate::tail::{read_all, record};
 use crate::telemetry;
@@ -22,11 +24,14 @@ pub(super) struct Trainer {
     compute: Compute<Model>,
     champion: Option<Arc<PolicySnapshot>>,
     next: PolicyVersion,
+    /// Dropped with this: whoever lets go of a trainer ends what it buys.
+    _cancel: CancelOnDrop,
 }
 
 /// Why a step on the compute thread gave nothing.
 enum Lost {
     Panicked(String),
+    TimedOut(String),
     Learn(LearnError),
 }
 
@@ -43,12 +48,15 @@ impl Trainer {
         let taken = records.iter().map(|r| r.version).chain(stored.iter().copied()).max();
         let next = PolicyVersion(taken.map_or(0, |version| version.0) + 1);
 
-        let compute = Compute::start("learner", args.compute, 2, None::<Box<dyn ports::Learner>>)
+        let share = Background { threads: args.config.threads, nice: args.config.nice };
+        let model = None::<Box<dyn ports::Learner>>;
+        let compute = Compute::start_in_background("learner", args.compute, (2, share), model)
             .map_err(|error| error.to_string())?;
         let factory = Arc::clone(&args.factory);
-        let mut trainer = Self { compute, champion: None, next };
+        let (cancel, cancellation) = CancelOnDrop::new();
+        let mut trainer = Self { compute, champion: None, next, _cancel: cancel };
         let make = move |model: &mut Model| {
-            *model = Some(factory()?);
+            *model = Some(factory(&cancellation)?);
             Ok(())
         };
         trainer.run(&args, make).await.map_err(|lost| lost.to_string())?;
@@ -97,6 +105,7 @@ impl Trainer {
             return Err(UpdateOutcome::TooLittle { reason: "no judged episode yet".to_owned() });
         }
         let version = self.next;
+        tracing::info!(%version, samples = train.len(), holdout = holdout.len(), "update begins");
         let batch = Batch { train, holdout: holdout.clone() };
         let train = move |model: &mut Model| learner(model)?.update(&batch, version);
         let (snapshot, report) =
@@ -245,7 +254,8 @@ impl Trainer {
             Ok(Ok(Ok(result))) => result.map_err(Lost::Learn),
             Ok(Ok(Err(reason))) => Err(Lost::Panicked(reason)),
             Ok(Err(error)) => Err(Lost::Panicked(error.to_string())),
-            Err(broken) => Err(Lost::Panicked(broken.to_string())),
+            Err(broken @ Broken::Deadline(_)) => Err(Lost::TimedOut(broken.to_string())),
+            Err(broken @ Broken::Panicked) => Err(Lost::Panicked(broken.to_string())),
         }
     }
 }
@@ -260,6 +270,7 @@ impl std::fmt::Display for Lost {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Panicked(reason) => write!(f, "learner panicked: {reason}"),
+            Self::TimedOut(reason) => write!(f, "learner was too slow: {reason}"),
             Self::Learn(error) => error.fmt(f),
         }
     }
@@ -269,7 +280,9 @@ impl Lost {
     fn into_outcome(self, stage: &str) -> UpdateOutcome {
         match self {
             Self::Panicked(reason) => UpdateOutcome::Panicked { reason },
+            Self::TimedOut(reason) => UpdateOutcome::TimedOut { reason },
             Self::Learn(LearnError::TooLittle(reason)) => UpdateOutcome::TooLittle { reason },
+            Self::Learn(error @ LearnError::Unaffordable(_)) => failed("budget", &error),
             Self::Learn(error) => failed(stage, &error),
         }
     }

@@ -2,6 +2,7 @@
 
 use crate::types::{PolicySnapshot, PolicyState, PolicyVersion, Sample, StageEvidence};
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 
 /// Judged episodes handed to one update.
 #[derive(Debug, Clone, Default)]
@@ -29,6 +30,48 @@ pub struct LearnReport {
     pub clip_fraction: f64,
     /// Mean reward of the trained samples.
     pub reward_mean: f64,
+    /// Calls to a generator that the update bought; 0 where it learns from the log.
+    #[serde(default)]
+    pub generator_calls: u64,
+    /// Tokens of these.
+    #[serde(default)]
+    pub generator_tokens: u64,
+    /// Calls to a judge that it bought.
+    #[serde(default)]
+    pub judge_calls: u64,
+    /// Tokens of these.
+    #[serde(default)]
+    pub judge_tokens: u64,
+}
+
+/// Cancels what a learner has under way when it is dropped: whoever holds it waits for the learner.
+#[derive(Debug)]
+pub struct CancelOnDrop(
+    #[expect(dead_code, reason = "what counts is that it lives")] watch::Sender<()>,
+);
+
+impl CancelOnDrop {
+    /// The guard, and what watches it.
+    pub fn new() -> (Self, Cancellation) {
+        let (sender, receiver) = watch::channel(());
+        (Self(sender), Cancellation(receiver))
+    }
+}
+
+/// Says whether nobody waits any more. Clones say the same.
+#[derive(Debug, Clone)]
+pub struct Cancellation(watch::Receiver<()>);
+
+impl Cancellation {
+    /// Whether it is so.
+    pub fn is_cancelled(&self) -> bool {
+        self.0.has_changed().is_err()
+    }
+
+    /// Returns once it is so.
+    pub async fn cancelled(mut self) {
+        while self.0.changed().await.is_ok() {}
+    }
 }
 
 /// The gate's finding on one candidate.
@@ -75,6 +118,9 @@ pub enum LearnError {
     /// Nothing to learn from yet.
     #[error("not enough to learn from: {0}")]
     TooLittle(String),
+    /// What it would buy may pass what is left of the budget.
+    #[error("the update is not begun: {0}")]
+    Unaffordable(String),
     /// A loss or a gradient stopped being finite.
     #[error("training diverged at step {step}: {reason}")]
     Diverged {

@@ -1,5 +1,7 @@
 //! The settings of the online recipe, each with its bound.
 
+use crate::adapters::environment::EnvironmentConfig;
+use crate::chat::BudgetConfig;
 use crate::recipes::gate::GateConfig;
 use serde::{Deserialize, Serialize};
 
@@ -29,6 +31,11 @@ impl Objective {
             Objective::Sft => "sft",
         }
     }
+
+    /// Whether selections are tried that were never served: generator and judge answer for them.
+    pub fn simulates(self) -> bool {
+        matches!(self, Objective::Rrpo | Objective::Dpo | Objective::Grpo | Objective::Sft)
+    }
 }
 
 /// How a reward becomes credit for steps.
@@ -42,6 +49,16 @@ pub enum Advantage {
     SelfCritical,
     /// RRPO over prefix rewards as printed, then whitened over the update.
     Printed,
+}
+
+/// What trials may cost where generator or judge is behind an endpoint.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TrialBudgets {
+    /// Answers to trials.
+    pub generator: BudgetConfig,
+    /// Verdicts on them; `judge.llm.budget` bounds them too, together with those on users' answers.
+    pub judge: BudgetConfig,
 }
 
 /// Settings of the online recipe.
@@ -110,6 +127,10 @@ pub struct OnlineConfig {
     pub gap_min: f64,
     /// The check on held-out samples.
     pub gate: GateConfig,
+    /// What objectives that try selections may spend.
+    pub budget: TrialBudgets,
+    /// How trials are asked for, and what is kept of them.
+    pub environment: EnvironmentConfig,
 }
 
 impl Default for OnlineConfig {
@@ -144,6 +165,8 @@ impl Default for OnlineConfig {
             sft_weight: 0.05,
             gap_min: 0.1,
             gate: GateConfig::default(),
+            budget: TrialBudgets::default(),
+            environment: EnvironmentConfig::default(),
         }
     }
 }
@@ -186,6 +209,12 @@ impl OnlineConfig {
         range("beta", self.beta > 0.0, "above 0")?;
         range("sft_weight", self.sft_weight >= 0.0, "at least 0")?;
         range("gap_min", self.gap_min >= 0.0, "at least 0")?;
+        let parallel = self.environment.parallel_answers_max;
+        range("environment.parallel_answers_max", (1..=1024).contains(&parallel), "1 to 1024")?;
+        for (name, budget) in [("generator", &self.budget.generator), ("judge", &self.budget.judge)]
+        {
+            budget.validate().map_err(|(f, e)| (format!("budget.{name}.{f}"), e))?;
+        }
         self.gate.validate().map_err(|(f, e)| (format!("gate.{f}"), e))
     }
 }
