@@ -366,18 +366,8 @@ impl State {
         telemetry::level(telemetry::LEARNER_KL, report.kl);
         telemetry::level(telemetry::LEARNER_CLIP, report.clip_fraction);
         let LearnReport { samples, refused, steps, .. } = *report;
-        let LearnReport { generator_calls, generator_tokens, judge_calls, judge_tokens, .. } =
-            *report;
-        tracing::info!(
-            samples,
-            refused,
-            steps,
-            generator_calls,
-            generator_tokens,
-            judge_calls,
-            judge_tokens,
-            "update trained a candidate"
-        );
+        let (answers, verdicts) = (report.generator_calls, report.judge_calls);
+        tracing::info!(samples, refused, steps, answers, verdicts, "update trained a candidate");
     }
 
     fn observe(&self, reply: RpcReplyPort<Observed>) {

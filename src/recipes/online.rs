@@ -39,7 +39,7 @@ use crate::policy::optimizer::OptimizerError;
 use crate::policy::reader::PairReader;
 use crate::policy::serving::{self, PolicyWeights};
 use crate::recipes::gate;
-use actors::ports::{Batch, Environment, Examination, LearnError, LearnReport, Learner};
+use actors::ports::{Batch, Environment, Examination, LearnError, LearnReport, Learner, Purchases};
 use actors::types::{PolicySnapshot, PolicyStamp, PolicyVersion, Sample};
 use candle_core::Device;
 use candle_core::backprop::GradStore;
@@ -209,7 +209,6 @@ impl Learner for OnlineLearner {
     ) -> Result<(PolicySnapshot, LearnReport), LearnError> {
         let mut rng = StdRng::seed_from_u64(self.config.seed ^ version.0);
         self.prepare()?;
-        let before = self.environment.bought();
         price::check(&self.config, &*self.environment, batch)?;
         let (mut groups, refused) = groups::collect(
             &self.config,
@@ -234,7 +233,6 @@ impl Learner for OnlineLearner {
             ..Default::default()
         };
         self.phases(&live, &mut groups, (&mut rng, &mut report))?;
-        price::note(self.environment.bought().since(before), &mut report);
         let weights = live.weights(&self.champion.weights).map_err(model)?;
         let bytes = serving::to_bytes(&weights).map_err(LearnError::Model)?;
         let part = if live.trunk.is_some() { "/full" } else { "" };
@@ -259,6 +257,10 @@ impl Learner for OnlineLearner {
             &*self.environment,
             &self.device,
         )
+    }
+
+    fn bought(&self) -> Purchases {
+        self.environment.bought()
     }
 
     fn adopt(&mut self, champion: &PolicySnapshot) -> Result<(), LearnError> {

@@ -233,7 +233,7 @@ async fn a_whole_service_runs_on_it(server: &Server) {
         max_tokens: 600,
         ..LlmJudgeConfig::default()
     };
-    llm.budget.state = tiny.at("judge-budget.json");
+    llm.budget.state = Some(tiny.at("judge-budget.json"));
     config.judge.llm = Some(llm);
     config.rewrite.kind = RewriteKind::Query2doc;
     config.rewrite.llm = Some(HttpRewriterConfig {

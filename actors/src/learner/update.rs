@@ -7,7 +7,7 @@ use super::{Args, SwapFailure, UpdateOutcome, retention};
 use crate::bounds::{Broken, caught, guarded};
 use crate::compute::{Background, Compute};
 use crate::ports::{
-    self, Batch, CancelOnDrop, EventLog, Examination, LearnError, LearnReport, Stream,
+    self, Batch, CancelOnDrop, EventLog, Examination, LearnError, LearnReport, Purchases, Stream,
 };
 use crate::rollout::Path;
 use crate::tail::{read_all, record};
@@ -107,16 +107,30 @@ impl Trainer {
         let version = self.next;
         tracing::info!(%version, samples = train.len(), holdout = holdout.len(), "update begins");
         let batch = Batch { train, holdout: holdout.clone() };
-        let train = move |model: &mut Model| learner(model)?.update(&batch, version);
-        let (snapshot, report) =
+        let train = move |model: &mut Model| {
+            paid(learner(model)?, |learner| learner.update(&batch, version))
+        };
+        let (trained, bought) =
             self.run(args, train).await.map_err(|lost| lost.into_outcome("train"))?;
+        tell(version, "train", bought);
+        let (snapshot, mut report) =
+            trained.map_err(|error| Lost::Learn(error).into_outcome("train"))?;
         if !report.loss.is_finite() {
             return Err(failed("train", &"loss is not finite"));
         }
         let examined = snapshot.clone();
-        let examine = move |model: &mut Model| learner(model)?.examine(&examined, &holdout);
-        let examination =
+        let examine = move |model: &mut Model| {
+            paid(learner(model)?, |learner| learner.examine(&examined, &holdout))
+        };
+        let (examination, more) =
             self.run(args, examine).await.map_err(|lost| lost.into_outcome("examine"))?;
+        tell(version, "examine", more);
+        let examination =
+            examination.map_err(|error| Lost::Learn(error).into_outcome("examine"))?;
+        let bought = bought.plus(more);
+        (report.generator_calls, report.generator_tokens) =
+            (bought.generator_calls, bought.generator_tokens);
+        (report.judge_calls, report.judge_tokens) = (bought.judge_calls, bought.judge_tokens);
         self.next = PolicyVersion(version.0 + 1);
         Ok((snapshot, report, examination))
     }
@@ -294,6 +308,31 @@ fn failed(stage: &str, reason: &dyn std::fmt::Display) -> UpdateOutcome {
 
 fn learner(model: &mut Model) -> Result<&mut Box<dyn ports::Learner>, LearnError> {
     model.as_mut().ok_or_else(|| LearnError::Model("learner is not made yet".to_owned()))
+}
+
+/// A step and what it bought, whether or not it came to anything.
+type Paid<T> = (Result<T, LearnError>, Purchases);
+
+fn paid<T>(
+    learner: &mut Box<dyn ports::Learner>,
+    step: impl FnOnce(&mut Box<dyn ports::Learner>) -> Result<T, LearnError>,
+) -> Result<Paid<T>, LearnError> {
+    let before = learner.bought();
+    let result = step(learner);
+    Ok((result, learner.bought().since(before)))
+}
+
+fn tell(version: PolicyVersion, stage: &str, bought: Purchases) {
+    let Purchases { generator_calls, generator_tokens, judge_calls, judge_tokens } = bought;
+    tracing::info!(
+        %version,
+        stage,
+        generator_calls,
+        generator_tokens,
+        judge_calls,
+        judge_tokens,
+        "what a step of the update bought"
+    );
 }
 
 /// Uploads and reads back what arrived.

@@ -37,6 +37,17 @@ pub struct Purchases {
 }
 
 impl Purchases {
+    /// Both together.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            generator_calls: self.generator_calls.saturating_add(other.generator_calls),
+            generator_tokens: self.generator_tokens.saturating_add(other.generator_tokens),
+            judge_calls: self.judge_calls.saturating_add(other.judge_calls),
+            judge_tokens: self.judge_tokens.saturating_add(other.judge_tokens),
+        }
+    }
+
     /// What was bought since `before`.
     #[must_use]
     pub fn since(self, before: Self) -> Self {

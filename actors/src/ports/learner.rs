@@ -1,5 +1,6 @@
 //! What turns judged episodes into better weights.
 
+use super::Purchases;
 use crate::types::{PolicySnapshot, PolicyState, PolicyVersion, Sample, StageEvidence};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
@@ -30,7 +31,9 @@ pub struct LearnReport {
     pub clip_fraction: f64,
     /// Mean reward of the trained samples.
     pub reward_mean: f64,
-    /// Calls to a generator that the update bought; 0 where it learns from the log.
+    /// Calls to a generator that the update bought with its examination; 0 where it learns from the
+    /// log. The learner leaves these four at 0: whoever runs it fills them from
+    /// [`Learner::bought`].
     #[serde(default)]
     pub generator_calls: u64,
     /// Tokens of these.
@@ -150,6 +153,11 @@ pub trait Learner: Send {
         candidate: &PolicySnapshot,
         holdout: &[Sample],
     ) -> Result<Examination, LearnError>;
+
+    /// What was bought since the learner was made.
+    fn bought(&self) -> Purchases {
+        Purchases::default()
+    }
 
     /// Makes this snapshot the champion: the start of the next update.
     fn adopt(&mut self, champion: &PolicySnapshot) -> Result<(), LearnError>;

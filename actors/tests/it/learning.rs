@@ -3,9 +3,10 @@
 use crate::bench::{MINUTE, ask, assert_laws, config, start, until, until_kept, world};
 use actors::clock::Clock;
 use actors::compute::ComputeMode;
-use actors::fakes::Lesson;
+use actors::fakes::{FakeLearner, Lesson};
 use actors::ports::{
-    Batch, Cancellation, Examination, LearnError, LearnReport, Learner, SnapshotStore as _, Stream,
+    Batch, Cancellation, Examination, LearnError, LearnReport, Learner, Purchases,
+    SnapshotStore as _, Stream,
 };
 use actors::service::{Overrides, Ports, Service, ServiceConfig, UpdateOutcome};
 use actors::types::{
@@ -206,4 +207,61 @@ async fn an_update_ends_with_the_actor_that_waits_for_it() {
     let ended = tokio::time::timeout(Duration::from_secs(20), ends.recv()).await.unwrap();
     assert_eq!(ended, Some(()));
     update.abort();
+}
+
+/// A learner whose steps cost something.
+struct Buying(FakeLearner, Purchases);
+
+impl Learner for Buying {
+    fn update(
+        &mut self,
+        batch: &Batch,
+        version: PolicyVersion,
+    ) -> Result<(PolicySnapshot, LearnReport), LearnError> {
+        self.1.generator_calls += 5;
+        self.1.judge_calls += 15;
+        self.1.judge_tokens += 900;
+        self.0.update(batch, version)
+    }
+
+    fn examine(
+        &mut self,
+        candidate: &PolicySnapshot,
+        holdout: &[Sample],
+    ) -> Result<Examination, LearnError> {
+        self.1.generator_calls += 2;
+        self.1.generator_tokens += 70;
+        self.0.examine(candidate, holdout)
+    }
+
+    fn bought(&self) -> Purchases {
+        self.1
+    }
+
+    fn adopt(&mut self, champion: &PolicySnapshot) -> Result<(), LearnError> {
+        self.0.adopt(champion)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_update_says_what_it_and_its_examination_bought() {
+    let world = world().await;
+    let lessons = Arc::clone(&world.lessons);
+    let ports = Ports {
+        learner: Arc::new(move |_| {
+            let learner = FakeLearner::new(Arc::clone(&lessons));
+            Ok(Box::new(Buying(learner, Purchases::default())))
+        }),
+        ..world.ports(Clock::simulated(1_000_000))
+    };
+    let service = Service::start(ports, config()).await.unwrap();
+    until(&service, "ready", |service| async move { service.ready().await.ready }).await;
+    ask(&service, 0).await;
+    until_kept(&service, 1).await;
+    for _ in 0..2 {
+        let outcome = service.trigger_update(MINUTE).await.unwrap();
+        let UpdateOutcome::Promoted { report, .. } = outcome else { panic!("{outcome:?}") };
+        let generator = (report.generator_calls, report.generator_tokens);
+        assert_eq!((generator, report.judge_calls, report.judge_tokens), ((7, 70), 15, 900));
+    }
 }

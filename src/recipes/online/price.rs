@@ -1,7 +1,7 @@
-//! What an update that tries selections costs: asked before it starts, and told afterwards.
+//! What an update that tries selections may cost: asked before it starts.
 
 use super::config::{Advantage, OnlineConfig};
-use actors::ports::{Batch, Environment, EnvironmentError, LearnError, LearnReport, Purchases};
+use actors::ports::{Batch, Environment, EnvironmentError, LearnError};
 use actors::types::Sample;
 
 /// Refuses an update that may cost more than what is left.
@@ -50,12 +50,4 @@ pub(super) fn unscorable(environment: &dyn Environment, samples: &[Sample]) -> S
         "; {count} have no references, and no judge scores what is tried: set \
          `judge.llm.judges_trials`, or learn from the log alone"
     )
-}
-
-/// Notes what the update bought.
-pub(super) fn note(bought: Purchases, report: &mut LearnReport) {
-    report.generator_calls = bought.generator_calls;
-    report.generator_tokens = bought.generator_tokens;
-    report.judge_calls = bought.judge_calls;
-    report.judge_tokens = bought.judge_tokens;
 }
