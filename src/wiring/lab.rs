@@ -117,7 +117,7 @@ pub(super) fn environment(
     judge: Option<Arc<dyn Judge>>,
 ) -> Result<GeneratorEnvironment, WiringError> {
     let weights = config.judge.weights.without_judge();
-    let limits = config.learner.environment;
+    let limits = config.environment;
     let environment = GeneratorEnvironment::new(generator, weights, limits, Handle::current())?;
     Ok(match judge {
         Some(judge) => environment.with_judge(judge),

@@ -168,8 +168,8 @@ impl Generator for Late {
 #[test]
 fn nothing_is_bought_for_a_learner_that_nobody_waits_for() {
     for takes in [None, Some(Duration::from_millis(2))] {
-        let runtime = tokio::runtime::Builder::new_multi_thread();
-        let runtime = { runtime }.enable_all().worker_threads(1).build().unwrap();
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        let runtime = builder.enable_all().worker_threads(1).build().unwrap();
         let (began, mut begins) = mpsc::unbounded_channel();
         let (calls, under_way) = (AtomicU64::new(0), Arc::default());
         let late = Arc::new(Late { takes, began, calls, under_way });
@@ -213,11 +213,11 @@ fn trials_that_may_pass_the_budget_are_refused_with_the_figures() {
         let budget = Arc::new(Budget::open("test", config, Clock::System).unwrap());
         Account { budget, per_trial: Spend { calls: 3, tokens: 1_000, micros: 0 } }
     };
-    let generator = Arc::<FirstText>::default();
+    let asked = Arc::<FirstText>::default();
     let with = |generator: Option<Account>, judge: Option<Account>| {
         let runtime = runtime.handle().clone();
         let accounts = Accounts::new(generator, judge);
-        environment(&Arc::<FirstText>::default(), runtime).with_accounts(accounts)
+        environment(&asked, runtime).with_accounts(accounts)
     };
     assert!(with(None, None).afford(u64::MAX).is_ok(), "models at home cost nothing");
     let by_tokens = with(Some(account(None, 50_000)), None);
@@ -236,5 +236,5 @@ fn trials_that_may_pass_the_budget_are_refused_with_the_figures() {
     assert!(by_calls.afford(9).is_ok());
     let bought = by_calls.bought();
     assert_eq!((bought.judge_calls, bought.judge_tokens, bought.generator_calls), (2, 10, 0));
-    assert_eq!(generator.calls.load(Ordering::SeqCst), 0, "asking the price asks nobody");
+    assert_eq!(asked.calls.load(Ordering::SeqCst), 0, "asking the price asks nobody");
 }

@@ -1,6 +1,5 @@
 //! The settings of the online recipe, each with its bound.
 
-use crate::adapters::environment::EnvironmentConfig;
 use crate::chat::BudgetConfig;
 use crate::recipes::gate::GateConfig;
 use serde::{Deserialize, Serialize};
@@ -129,8 +128,6 @@ pub struct OnlineConfig {
     pub gate: GateConfig,
     /// What objectives that try selections may spend.
     pub budget: TrialBudgets,
-    /// How trials are asked for, and what is kept of them.
-    pub environment: EnvironmentConfig,
 }
 
 impl Default for OnlineConfig {
@@ -166,7 +163,6 @@ impl Default for OnlineConfig {
             gap_min: 0.1,
             gate: GateConfig::default(),
             budget: TrialBudgets::default(),
-            environment: EnvironmentConfig::default(),
         }
     }
 }
@@ -209,8 +205,6 @@ impl OnlineConfig {
         range("beta", self.beta > 0.0, "above 0")?;
         range("sft_weight", self.sft_weight >= 0.0, "at least 0")?;
         range("gap_min", self.gap_min >= 0.0, "at least 0")?;
-        let parallel = self.environment.parallel_answers_max;
-        range("environment.parallel_answers_max", (1..=1024).contains(&parallel), "1 to 1024")?;
         for (name, budget) in [("generator", &self.budget.generator), ("judge", &self.budget.judge)]
         {
             budget.validate().map_err(|(f, e)| (format!("budget.{name}.{f}"), e))?;
