@@ -1,9 +1,10 @@
 //! A client of OpenAI-compatible chat completions: what generator, judge and rewriter have in common.
 //!
 //! Owns one endpoint (the wire, streaming, concurrency, deadlines, retries, limits of size, tokens
-//! spent) and how prompts are made from files. Knows no question, no answer and no verdict.
+//! spent and what may be) and how prompts are made from files. Knows no question, no answer and no verdict.
 
 mod body;
+mod budget;
 mod client;
 mod config;
 mod error;
@@ -13,6 +14,7 @@ mod retry;
 mod tokens;
 mod wire;
 
+pub use budget::{Budget, BudgetConfig, BudgetError, Reservation, Spend};
 pub use client::{ChatClient, ClientError};
 pub use config::{EndpointConfig, TokenField};
 pub use error::{ChatError, ChatFailure, shape_error};

@@ -11,6 +11,7 @@ mod llm;
 mod sections;
 mod source;
 
+pub use crate::adapters::environment::EnvironmentConfig;
 pub use crate::adapters::seal_ed25519::CertificatesConfig;
 pub use crate::evaluate::off_policy::OffPolicyConfig;
 pub use crate::recipes::dynamic_rag::DynamicRagConfig;
@@ -57,6 +58,8 @@ pub struct Config {
     /// How the policy learns: loss, step size, trust region. When it learns and what it remembers
     /// are in `service.learner` and `service.replay_buffer`.
     pub learner: OnlineConfig,
+    /// How what the learner tries is asked for, and what is kept of it.
+    pub environment: EnvironmentConfig,
     /// Who signs certificates, and whose signatures count. The rules of promotion are in
     /// `service.promotion`, the detectors of drift in `service.drift`.
     pub certificates: CertificatesConfig,

@@ -18,6 +18,7 @@ pub use listwise::listwise;
 pub use operator::OperatorLog;
 pub use promotion::{examiner, seal, signer};
 
+use crate::adapters::environment::GeneratorEnvironment;
 use crate::adapters::index_embedded::EmbeddedIndex;
 use crate::adapters::index_qdrant::QdrantIndex;
 use crate::adapters::judge_http::LlmJudgeError;
@@ -25,7 +26,7 @@ use crate::adapters::log_embedded::EmbeddedLog;
 use crate::adapters::log_kafka::KafkaLog;
 use crate::adapters::seal_ed25519::SealFileError;
 use crate::adapters::snapshots_object::{self, ObjectSnapshots};
-use crate::chat::{ClientError, PromptError};
+use crate::chat::{BudgetError, ClientError, PromptError};
 use crate::config::{Config, Device, GeneratorKind, IndexKind, LogKind, Trainable};
 use crate::datasets::DatasetError;
 use crate::policy::answer_head::AnswerFolderError;
@@ -37,8 +38,7 @@ use crate::rewards::BlendError;
 use actors::clock::Clock;
 use actors::compute::ComputeError;
 use actors::ports::{
-    Environment, EventLog, Generator, LogError, Rewriter, SearchError, SearchIndex, SnapshotError,
-    SnapshotStore,
+    EventLog, Generator, LogError, Rewriter, SearchError, SearchIndex, SnapshotError, SnapshotStore,
 };
 use actors::service::{LearnerFactory, PolicyFactory, Ports, Service, ServiceHandle, StartError};
 use actors::types::PolicySnapshot;
@@ -122,6 +122,9 @@ pub enum WiringError {
         /// Why.
         source: ClientError,
     },
+    /// What trials may cost cannot be kept.
+    #[error("cannot keep the budget of `[learner.budget]`")]
+    Budget(#[from] BudgetError),
     /// A prompt cannot be used.
     #[error("cannot use the prompt of `[{section}]`")]
     Prompt {
@@ -173,7 +176,8 @@ pub async fn parts(config: &Config) -> Result<Parts, WiringError> {
     let first = serving::first_snapshot(reader.width(), config.policy.seed, &device)
         .map_err(WiringError::Policy)?;
     let judges = llm::judges(config)?;
-    let environment = lab::environment(config, Arc::clone(&generator), judges.trials)?;
+    let of_trials = (judges.trials, judges.account);
+    let environment = lab::paid_environment(config, Arc::clone(&generator), of_trials)?;
     let canaries = promotion::canaries(config, Arc::clone(&generator), Arc::clone(&judges.served))?;
     let ports = Ports {
         examiner: promotion::examiner_factory(config, &reader, device.clone(), canaries),
@@ -223,14 +227,14 @@ fn policy_factory(
 fn learner_factory(
     config: &Config,
     first: PolicySnapshot,
-    environment: Arc<dyn Environment>,
+    environment: Arc<GeneratorEnvironment>,
     reader: Arc<PairReader>,
     device: TensorDevice,
 ) -> LearnerFactory {
     let online = config.learner.clone();
     let trunk = (config.policy.trainable == Trainable::Full).then_some(reader);
-    Arc::new(move || {
-        let environment = Arc::clone(&environment);
+    Arc::new(move |cancellation| {
+        let environment = Arc::new(Arc::clone(&environment).until(cancellation.clone()));
         let learner = OnlineLearner::new(online.clone(), &first, environment, device.clone())?;
         Ok(Box::new(match &trunk {
             None => learner,

@@ -28,6 +28,15 @@ pub enum ComputeMode {
     Inline,
 }
 
+/// What work may take that nobody waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Background {
+    /// Threads of a pool of its own; 0: half of the cores.
+    pub threads: usize,
+    /// Niceness of these threads, 0 to 19; without effect elsewhere than on Linux.
+    pub nice: u8,
+}
+
 type Job<M> = Box<dyn FnOnce(&mut M) + Send>;
 
 /// A model and the place where it runs. Clones share the model; the thread ends with the last.
@@ -65,18 +74,43 @@ impl<M: Send + 'static> Compute<M> {
         queue: usize,
         model: M,
     ) -> Result<Self, ComputeError> {
+        Self::start_with(name, mode, queue, model, |job, model| job(model))
+    }
+
+    fn start_with(
+        name: &str,
+        mode: ComputeMode,
+        queue: usize,
+        model: M,
+        call: impl Fn(Job<M>, &mut M) + Send + 'static,
+    ) -> Result<Self, ComputeError> {
         let place = match mode {
             ComputeMode::Inline => Place::Inline(Arc::new(Mutex::new(model))),
             ComputeMode::Thread => {
                 let (sender, receiver) = mpsc::channel::<Job<M>>(queue.max(1));
                 std::thread::Builder::new()
                     .name(name.to_owned())
-                    .spawn(move || run(model, receiver))
+                    .spawn(move || run(model, receiver, call))
                     .map_err(|_| ComputeError::Stopped(name.to_owned()))?;
                 Place::Thread(sender)
             }
         };
         Ok(Self { name: name.into(), place })
+    }
+
+    /// The same for work that must not be in the way of serving: on a thread, it runs in a pool of
+    /// so many threads of low priority. Inline, where a seed must repeat, nothing differs.
+    pub fn start_in_background(
+        name: &str,
+        mode: ComputeMode,
+        (queue, share): (usize, Background),
+        model: M,
+    ) -> Result<Self, ComputeError> {
+        if mode == ComputeMode::Inline {
+            return Self::start(name, mode, queue, model);
+        }
+        let pool = pool(name, share).map_err(|_| ComputeError::Stopped(name.to_owned()))?;
+        Self::start_with(name, mode, queue, model, move |job, model| pool.install(|| job(model)))
     }
 
     /// Runs `work` on the model and returns its result; waits for a place in the queue.
@@ -109,8 +143,50 @@ impl<M: Send + 'static> Compute<M> {
     }
 }
 
-fn run<M>(mut model: M, mut jobs: mpsc::Receiver<Job<M>>) {
+fn run<M>(mut model: M, mut jobs: mpsc::Receiver<Job<M>>, call: impl Fn(Job<M>, &mut M)) {
     while let Some(job) = jobs.blocking_recv() {
-        job(&mut model);
+        call(job, &mut model);
+    }
+}
+
+/// A pool whose threads stand back; what a job splits up stays in it.
+fn pool(name: &str, share: Background) -> Result<rayon::ThreadPool, rayon::ThreadPoolBuildError> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = if share.threads == 0 { (cores / 2).max(1) } else { share.threads };
+    let name = name.to_owned();
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .thread_name(move |n| format!("{name}-{n}"))
+        .start_handler(move |_| stand_back(share.nice))
+        .build()
+}
+
+#[cfg(target_os = "linux")]
+fn stand_back(nice: u8) {
+    // Without a pid it is the calling thread, on Linux alone.
+    if let Err(error) = rustix::process::setpriority_process(None, i32::from(nice)) {
+        tracing::warn!(%error, nice, "learning runs at the priority of serving");
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn stand_back(_nice: u8) {}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+    use super::*;
+
+    #[tokio::test]
+    async fn background_work_runs_on_its_own_few_threads_at_low_priority() {
+        let share = Background { threads: 2, nice: 7 };
+        let mode = ComputeMode::Thread;
+        let compute = Compute::start_in_background("quiet", mode, (1, share), ()).unwrap();
+        let niceness = || rustix::process::getpriority_process(None).unwrap();
+        let own = niceness();
+        let of_work = move |(): &mut ()| (rayon::current_num_threads(), niceness());
+        assert_eq!(compute.run(of_work).await.unwrap(), (2, 7));
+        assert_eq!(niceness(), own, "nobody else stands back");
     }
 }

@@ -13,7 +13,9 @@ mod update;
 
 use crate::clock::Clock;
 use crate::compute::ComputeMode;
-use crate::ports::{self, Batch, EventLog, LearnError, LearnReport, SnapshotStore, Stream};
+use crate::ports::{
+    self, Batch, Cancellation, EventLog, LearnError, LearnReport, SnapshotStore, Stream,
+};
 use crate::rollout::{Issuer, Path};
 use crate::slot::Request;
 use crate::tail::{self, Change, Next, Share, Source, Task, Turn, backoff};
@@ -28,9 +30,10 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use update::Trainer;
 
-/// Makes a learner; called at each start and after a panic, on the compute thread.
+/// Makes a learner; called at each start and after a panic, on the compute thread. What it buys
+/// must end with the cancellation: then nobody waits for it any more.
 pub type LearnerFactory =
-    Arc<dyn Fn() -> Result<Box<dyn ports::Learner>, LearnError> + Send + Sync>;
+    Arc<dyn Fn(&Cancellation) -> Result<Box<dyn ports::Learner>, LearnError> + Send + Sync>;
 
 /// What the learner understands.
 pub enum Message {
@@ -344,9 +347,12 @@ impl State {
             // Whoever asked may have stopped waiting.
             let _ = reply.send(outcome.clone());
         }
-        let is_lost = matches!(outcome, UpdateOutcome::Panicked { .. });
+        let is_lost =
+            matches!(outcome, UpdateOutcome::Panicked { .. } | UpdateOutcome::TimedOut { .. });
         self.counters.last_outcome = Some(outcome);
         if is_lost {
+            // Cancels what the thread that is left behind still buys.
+            drop(trainer);
             self.counters.is_loaded = false;
             self.load(myself, Duration::from_millis(self.args.config.backoff_ms));
         } else {
@@ -359,6 +365,9 @@ impl State {
         telemetry::level(telemetry::LEARNER_LOSS, report.loss);
         telemetry::level(telemetry::LEARNER_KL, report.kl);
         telemetry::level(telemetry::LEARNER_CLIP, report.clip_fraction);
+        let LearnReport { samples, refused, steps, .. } = *report;
+        let (answers, verdicts) = (report.generator_calls, report.judge_calls);
+        tracing::info!(samples, refused, steps, answers, verdicts, "update trained a candidate");
     }
 
     fn observe(&self, reply: RpcReplyPort<Observed>) {

@@ -15,12 +15,14 @@ mod rewriter;
 mod seal;
 mod snapshots;
 
-pub use environment::{Environment, EnvironmentError, Trial};
+pub use environment::{Environment, EnvironmentError, Purchases, Trial};
 pub use examiner::{ExamineError, Examiner, Probed};
 pub use generator::{GenerateError, Generator};
 pub use index::{Search, SearchError, SearchIndex};
 pub use judge::{Judge, JudgeError, JudgeTask};
-pub use learner::{Batch, Examination, LearnError, LearnReport, Learner};
+pub use learner::{
+    Batch, CancelOnDrop, Cancellation, Examination, LearnError, LearnReport, Learner,
+};
 pub use log::{
     Commit, EventConsumer, EventLog, LogError, NewRecord, Ownership, Record, StateChange, Stream,
 };

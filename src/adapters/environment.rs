@@ -4,9 +4,14 @@
 //! of the blend are computed afresh, because references may have become known since, and those of a
 //! judge are kept with the references they rest on. Knows no policy.
 
+mod price;
+mod until;
+
 use super::bounded_cache::BoundedCache;
-use crate::rewards::{Blend, BlendError, Subject};
-use actors::ports::{Environment, EnvironmentError, Generator, Judge, JudgeTask, Trial};
+use crate::rewards::{Blend, BlendError, Subject, is_unanswerable};
+use actors::ports::{
+    Cancellation, Environment, EnvironmentError, Generator, Judge, JudgeTask, Purchases, Trial,
+};
 use actors::types::{
     Answer, Candidate, CandidateStates, Decision, DecisionId, Document, Episode, Exploration, Gate,
     Outcome, PolicyStamp, Reward, SelectionLimits, Verdict,
@@ -34,6 +39,9 @@ impl Default for EnvironmentConfig {
         Self { cached_answers_max: 50_000, parallel_answers_max: 4 }
     }
 }
+
+pub use price::{Account, Accounts};
+pub use until::UntilCancelled;
 
 /// How often the cache helped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
@@ -81,6 +89,7 @@ pub struct GeneratorEnvironment {
     judged: Mutex<BoundedCache<(Key, Vec<String>), Reward>>,
     hits: AtomicU64,
     misses: AtomicU64,
+    accounts: Accounts,
 }
 
 impl GeneratorEnvironment {
@@ -102,7 +111,20 @@ impl GeneratorEnvironment {
             judged: Mutex::new(BoundedCache::new(config.cached_answers_max)),
             hits: AtomicU64::new(0),
             misses: AtomicU64::new(0),
+            accounts: Accounts::default(),
         })
+    }
+
+    /// The same, with what generator and judge are paid out of.
+    #[must_use]
+    pub fn with_accounts(self, accounts: Accounts) -> Self {
+        Self { accounts, ..self }
+    }
+
+    /// The same environment for one learner: once that is cancelled, no further call is made, and
+    /// those under way are broken off.
+    pub fn until(self: Arc<Self>, cancellation: Cancellation) -> UntilCancelled {
+        UntilCancelled { environment: self, cancellation }
     }
 
     /// The same, with every trial put to a judge: what it scores needs no reference.
@@ -127,7 +149,7 @@ impl GeneratorEnvironment {
         let mut answers = HashMap::new();
         let mut missing: Vec<(&Trial, &Key)> = Vec::new();
         let mut asked = std::collections::HashSet::new();
-        for (trial, key) in trials.iter().zip(keys) {
+        for (trial, key) in trials.iter().zip(keys).filter(|(trial, _)| self.can_score(trial)) {
             let cacheable = self.config.cached_answers_max > 0;
             if cacheable && (answers.contains_key(key) || asked.contains(key)) {
                 self.hits.fetch_add(1, Ordering::Relaxed);
@@ -139,6 +161,7 @@ impl GeneratorEnvironment {
                 answers.insert(key.clone(), Ok(answer));
             } else {
                 self.misses.fetch_add(1, Ordering::Relaxed);
+                self.accounts.trials.fetch_add(1, Ordering::Relaxed);
                 asked.insert(key);
                 missing.push((trial, key));
             }
@@ -163,13 +186,18 @@ impl GeneratorEnvironment {
         answers
     }
 
+    /// Whether an answer to the trial could be worth anything: none is bought where it cannot.
+    fn can_score(&self, trial: &Trial) -> bool {
+        let query = &trial.query;
+        self.judge.is_some() || !query.references.is_empty() || is_unanswerable(query)
+    }
+
     fn score(&self, trial: &Trial, answer: &Answer) -> Result<Reward, EnvironmentError> {
         let documents = trial.documents.len();
         let gate = if documents == 0 { Gate::Direct } else { Gate::Retrieve };
         let subject = Subject { query: &trial.query, answer, gate, documents };
-        self.blend.score(subject, &trial.query.references).ok_or_else(|| {
-            EnvironmentError::Unscored(format!("query `{}` has no references", trial.query.id))
-        })
+        let score = self.blend.score(subject, &trial.query.references);
+        score.ok_or_else(|| without_references(trial))
     }
 
     async fn scored(&self, trials: &[Trial]) -> Vec<Result<Reward, EnvironmentError>> {
@@ -182,7 +210,7 @@ impl GeneratorEnvironment {
                     (Some(Ok(answer)), None) => self.score(trial, answer),
                     (Some(Ok(answer)), Some(judge)) => self.ask(judge, trial, key, answer).await,
                     (Some(Err(reason)), _) => Err(EnvironmentError::Unscored(reason.clone())),
-                    (None, _) => unscored("the generator gave nothing"),
+                    (None, _) => Err(without_references(trial)),
                 }
             }
         });
@@ -239,11 +267,28 @@ impl GeneratorEnvironment {
 
 impl Environment for GeneratorEnvironment {
     fn rewards(&self, trials: &[Trial]) -> Vec<Result<Reward, EnvironmentError>> {
-        self.wait(self.scored(trials)).unwrap_or_else(|| {
-            let reason = "on a single-threaded runtime the generator must run inline";
-            trials.iter().map(|_| unscored(reason)).collect()
-        })
+        let scored = self.wait(self.scored(trials));
+        scored.unwrap_or_else(|| trials.iter().map(|_| unscored(MUST_BE_INLINE)).collect())
     }
+
+    fn needs_references(&self) -> bool {
+        self.judge.is_none()
+    }
+
+    fn bought(&self) -> Purchases {
+        self.accounts.bought()
+    }
+
+    fn afford(&self, trials: u64) -> Result<(), EnvironmentError> {
+        let afforded = self.wait(self.accounts.afford(trials));
+        afforded.unwrap_or(Ok(())).map_err(EnvironmentError::Unaffordable)
+    }
+}
+
+const MUST_BE_INLINE: &str = "on a single-threaded runtime the generator must run inline";
+
+fn without_references(trial: &Trial) -> EnvironmentError {
+    EnvironmentError::Unscored(format!("query `{}` has no references", trial.query.id))
 }
 
 fn unscored(reason: &str) -> Result<Reward, EnvironmentError> {

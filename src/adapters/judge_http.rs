@@ -5,7 +5,6 @@
 //! speak. What cannot be read is an abstention, never a reward of 0. Episodes that the model is not
 //! asked about abstain, or go to the judge by references.
 
-mod budget;
 mod config;
 mod judgement;
 mod pairwise;
@@ -13,13 +12,12 @@ mod rubric;
 mod verdict;
 mod votes;
 
-pub use budget::{Budget, BudgetConfig, BudgetError, Reservation, Spend};
 pub use config::{LlmJudgeConfig, VerdictFormat, WithoutLlm};
 pub use judgement::TrialJudge;
 pub use pairwise::Preference;
 pub use rubric::{Criterion, Rubric, RubricError};
 
-use crate::chat::{ChatClient, Prompt, PromptError, Shipped};
+use crate::chat::{Budget, BudgetError, ChatClient, Prompt, PromptError, Shipped};
 use crate::rewards::Blend;
 use actors::clock::Clock;
 use actors::ports::Judge;
@@ -39,9 +37,8 @@ const SHIPPED_COMPARE: Shipped = Shipped {
 const VOTES: &str = "regrade_judge_votes_total";
 const ABSTENTIONS: &str = "regrade_judge_abstentions_total";
 const PAIRS: &str = "regrade_judge_pairs_total";
-const BUDGET_USED: &str = "regrade_judge_budget_used_ratio";
 /// The metrics of this adapter.
-pub const METRICS: [&str; 4] = [VOTES, ABSTENTIONS, PAIRS, BUDGET_USED];
+pub const METRICS: [&str; 3] = [VOTES, ABSTENTIONS, PAIRS];
 
 /// Why the judge cannot be made.
 #[derive(Debug, thiserror::Error)]
@@ -99,7 +96,7 @@ impl LlmJudge {
             Prompt::load(config.prompt.as_deref(), SHIPPED_JUDGE, &judge_samples(&rubric))?;
         let file = config.pair_prompt.as_deref();
         let pair_prompt = Prompt::load(file, SHIPPED_COMPARE, &pair_samples(&rubric))?;
-        let budget = Budget::open(config.budget.clone(), parts.clock)?;
+        let budget = Budget::open("judge", config.budget.clone(), parts.clock)?;
         let name = name(&config, &rubric, &parts, [&prompt, &pair_prompt]);
         Ok(Self { parts, config, rubric, prompt, pair_prompt, budget, name })
     }

@@ -2,8 +2,8 @@
 
 use super::wire::{Body, Gathered};
 use super::{
-    ChatError, ChatFailure, ChatReply, ChatRequest, EndpointConfig, Finish, TokenUsage, body,
-    estimated_tokens, metrics, retry,
+    Budget, ChatError, ChatFailure, ChatReply, ChatRequest, EndpointConfig, Finish, TokenUsage,
+    body, estimated_tokens, metrics, retry,
 };
 use actors::clock::Clock;
 use rand::SeedableRng as _;
@@ -43,9 +43,12 @@ pub enum ClientError {
     Client(String),
 }
 
-/// A client of one endpoint. Clones share permits and connections.
+/// A client of one endpoint. Clones share permits, connections and the budget.
 #[derive(Debug, Clone)]
-pub struct ChatClient(Arc<Inner>);
+pub struct ChatClient {
+    inner: Arc<Inner>,
+    budget: Option<Arc<Budget>>,
+}
 
 #[derive(Debug)]
 struct Inner {
@@ -87,7 +90,7 @@ impl ChatClient {
             http = http.no_proxy();
         }
         let http = http.build().map_err(|error| ClientError::Client(body::causes(&error)))?;
-        Ok(Self(Arc::new(Inner {
+        let inner = Arc::new(Inner {
             user,
             url,
             http,
@@ -96,29 +99,52 @@ impl ChatClient {
             clock,
             rng: Mutex::new(StdRng::seed_from_u64(seed)),
             config,
-        })))
+        });
+        Ok(Self { inner, budget: None })
+    }
+
+    /// The same client, each of whose requests is paid for out of a budget, or not made.
+    #[must_use]
+    pub fn with_budget(self, budget: Arc<Budget>) -> Self {
+        Self { budget: Some(budget), ..self }
     }
 
     /// The endpoint as configured.
     pub fn config(&self) -> &EndpointConfig {
-        &self.0.config
+        &self.inner.config
     }
 
     /// Asks for a completion, as often as the configuration allows and the deadline lets.
     ///
     /// # Errors
-    /// Why the last attempt failed.
+    /// Why the last attempt failed; or there was none, for want of budget.
     pub async fn complete(&self, request: &ChatRequest) -> Result<ChatReply, ChatFailure> {
-        let inner = &self.0;
-        let began = Instant::now();
-        metrics::asked(inner.user, request);
-        let result = inner.attempts(request, began).await;
-        metrics::over(inner.user, result.as_ref().map_err(|f| &f.error), began.elapsed());
+        let Some(budget) = &self.budget else { return self.inner.complete(request).await };
+        let most = budget.most(request);
+        // Each attempt may be charged for, and one whose reply is lost does not say how much.
+        let reserved = budget.reserve(most.times(u64::from(self.config().attempts_max))).await;
+        let not_asked =
+            |reason| ChatFailure { error: ChatError::Budget(reason), attempts: 0, lost: 0 };
+        let reservation = match reserved {
+            Ok(Some(reservation)) => reservation,
+            Ok(None) => return Err(not_asked("the budget is spent".to_owned())),
+            Err(error) => return Err(not_asked(error.to_string())),
+        };
+        let result = self.inner.complete(request).await;
+        budget.settle(reservation, budget.cost(&result, most)).await;
         result
     }
 }
 
 impl Inner {
+    async fn complete(&self, request: &ChatRequest) -> Result<ChatReply, ChatFailure> {
+        let began = Instant::now();
+        metrics::asked(self.user, request);
+        let result = self.attempts(request, began).await;
+        metrics::over(self.user, result.as_ref().map_err(|f| &f.error), began.elapsed());
+        result
+    }
+
     async fn attempts(
         &self,
         request: &ChatRequest,

@@ -12,6 +12,9 @@ pub enum ChatError {
         /// How many wait.
         waiting: usize,
     },
+    /// The budget does not reach that far, or cannot be kept; nothing was asked.
+    #[error("not asked: {0}")]
+    Budget(String),
     /// The deadline passed.
     #[error("no reply within {0:?}")]
     Deadline(Duration),
@@ -63,7 +66,7 @@ impl ChatError {
     /// Whether the server may have done (and charged for) work that it never told us of.
     pub fn may_have_cost(&self) -> bool {
         match self {
-            Self::Overloaded { .. } | Self::Unreachable(_) => false,
+            Self::Overloaded { .. } | Self::Unreachable(_) | Self::Budget(_) => false,
             Self::Status { status, .. } => *status >= 500,
             _ => true,
         }
@@ -73,6 +76,7 @@ impl ChatError {
     pub(super) fn outcome(&self) -> &'static str {
         match self {
             Self::Overloaded { .. } => "overloaded",
+            Self::Budget(_) => "budget",
             Self::Deadline(_) | Self::Stalled(_) => "timeout",
             Self::Unreachable(_) | Self::Lost(_) => "unreachable",
             Self::Status { .. } => "status",

@@ -10,7 +10,7 @@ const TOKENS: &str = "regrade_chat_tokens_total";
 const ESTIMATES: &str = "regrade_chat_usage_estimates_total";
 
 /// All of them by name.
-pub const METRICS: [&str; 5] = [REQUESTS, SECONDS, RETRIES, TOKENS, ESTIMATES];
+pub const METRICS: [&str; 6] = [REQUESTS, SECONDS, RETRIES, TOKENS, ESTIMATES, super::budget::USED];
 
 /// A request is over.
 pub(super) fn over(user: &'static str, result: Result<&ChatReply, &ChatError>, took: Duration) {

@@ -39,8 +39,12 @@ pub struct Args {
     /// Share of uniform choice that weights would be served with; without it as each decision was.
     #[arg(long, value_name = "SHARE")]
     epsilon: Option<f64>,
+    /// Share of the decisions in which weights would be served with one step left to chance;
+    /// without it every step is, where a temperature or an epsilon is given.
+    #[arg(long, value_name = "SHARE")]
+    share: Option<f64>,
     /// Weights would be served without chance.
-    #[arg(long, conflicts_with_all = ["temperature", "epsilon"])]
+    #[arg(long, conflicts_with_all = ["temperature", "epsilon", "share"])]
     without_exploration: bool,
     /// Read the texts anew by the encoder of the configuration instead of taking the logged
     /// features: always so for weights with an encoder of their own, and for all where
@@ -168,7 +172,8 @@ pub async fn run(args: Args) -> Result<(), CliError> {
     for target in &targets {
         policies.push(score(target, &judged, exploration, &limits)?);
     }
-    let report = Report { schema: 1, traffic, settings: limits, policies };
+    let exploration = off_policy::exploration_cost(&judged.samples, &limits);
+    let report = Report { schema: 1, traffic, exploration, settings: limits, policies };
     write_report(args.report.as_deref(), &report)?;
     say(report::table(&report).trim_end())
 }
@@ -200,17 +205,18 @@ fn exploration(args: &Args) -> Result<Option<Exploration>, CliError> {
     if args.without_exploration {
         return Ok(Some(Exploration::Greedy));
     }
-    let (temperature, epsilon) = match (args.temperature, args.epsilon) {
-        (None, None) => return Ok(None),
-        (temperature, epsilon) => (temperature.unwrap_or(1.0), epsilon.unwrap_or(0.0)),
+    if args.temperature.is_none() && args.epsilon.is_none() && args.share.is_none() {
+        return Ok(None);
+    }
+    let (temperature, epsilon) = (args.temperature.unwrap_or(1.0), args.epsilon.unwrap_or(0.0));
+    let exploration = match args.share {
+        Some(share) => Exploration::Explore { share, temperature, epsilon },
+        None => Exploration::Sample { temperature, epsilon },
     };
-    if !(temperature > 0.0 && temperature.is_finite()) {
-        return Err(CliError::Usage(format!("--temperature {temperature} is not above 0")));
-    }
-    if !(0.0..=1.0).contains(&epsilon) {
-        return Err(CliError::Usage(format!("--epsilon {epsilon} is not between 0 and 1")));
-    }
-    Ok(Some(Exploration::Sample { temperature, epsilon }))
+    exploration
+        .validate()
+        .map_err(|reason| CliError::Usage(format!("--{}", reason.replacen(": ", " ", 1))))?;
+    Ok(Some(exploration))
 }
 
 fn window(args: &Args) -> Result<Window, CliError> {

@@ -247,6 +247,9 @@ impl Check<'_> {
             let remedy = format!("change `{key}`, or leave it out for the default");
             self.require(false, &[&key], &format!("expected {expected}"), &remedy);
         }
+        let key = "environment.parallel_answers_max";
+        let is_right = (1..=1_024).contains(&config.environment.parallel_answers_max);
+        self.require(is_right, &[key], "expected 1 to 1024", "change it, or leave it out");
         let papers = [
             ("dynamic_rag", config.dynamic_rag.validate()),
             ("rrpo", config.rrpo.validate()),

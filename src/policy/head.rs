@@ -262,12 +262,11 @@ impl Head {
         let skip = self.weight("skip.weight")?;
         let prior = scalars.contiguous()?.broadcast_mul(skip)?.sum(D::Minus1)?;
         let scores = (prior + self.read_out(&hidden, "score.weight")?)?;
-        let ensemble = match self.tensors.contains_key(ENSEMBLE_SCORE) {
-            true => {
-                let prior = self.linear(&scalars.contiguous()?, ENSEMBLE_SKIP)?;
-                Some((prior + self.linear(&hidden, ENSEMBLE_SCORE)?)?)
-            }
-            false => None,
+        let ensemble = if self.tensors.contains_key(ENSEMBLE_SCORE) {
+            let prior = self.linear(&scalars.contiguous()?, ENSEMBLE_SKIP)?;
+            Some((prior + self.linear(&hidden, ENSEMBLE_SCORE)?)?)
+        } else {
+            None
         };
         let rank = (self.config.interaction_rank as f64).sqrt();
         let left = self.linear(&hidden, "interaction.left.weight")?;

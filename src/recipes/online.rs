@@ -28,9 +28,10 @@ mod config;
 mod groups;
 mod live;
 mod objective;
+mod price;
 mod states;
 
-pub use config::{Advantage, Objective, OnlineConfig};
+pub use config::{Advantage, Objective, OnlineConfig, TrialBudgets};
 pub(crate) use groups::logits as list_logits;
 pub use states::{Contender, StateSource};
 
@@ -39,7 +40,7 @@ use crate::policy::reader::PairReader;
 use crate::policy::serving::{self, PolicyWeights};
 use crate::recipes::gate;
 use crate::recipes::logged::{self, Kind, Knowledge, Recipe};
-use actors::ports::{Batch, Environment, Examination, LearnError, LearnReport, Learner};
+use actors::ports::{Batch, Environment, Examination, LearnError, LearnReport, Learner, Purchases};
 use actors::types::{PolicySnapshot, PolicyStamp, PolicyVersion, Sample};
 use candle_core::Device;
 use candle_core::backprop::GradStore;
@@ -252,6 +253,7 @@ impl Learner for OnlineLearner {
         }
         let mut rng = StdRng::seed_from_u64(self.config.seed ^ version.0);
         self.prepare()?;
+        price::check(&self.config, &*self.environment, batch)?;
         let (mut groups, refused) = groups::collect(
             &self.config,
             self.contender(),
@@ -262,8 +264,9 @@ impl Learner for OnlineLearner {
         )?;
         if groups.len() < self.config.queries_min {
             let (found, needed) = (groups.len(), self.config.queries_min);
+            let why = price::unscorable(&*self.environment, &batch.train);
             return Err(LearnError::TooLittle(format!(
-                "{found} usable samples, {needed} needed ({refused} refused)"
+                "{found} usable samples, {needed} needed ({refused} refused{why})"
             )));
         }
         let live = Live::new(&self.config, &self.champion.weights, self.base.as_ref())?;
@@ -304,6 +307,10 @@ impl Learner for OnlineLearner {
             &*self.environment,
             &self.device,
         )
+    }
+
+    fn bought(&self) -> Purchases {
+        self.environment.bought()
     }
 
     fn adopt(&mut self, champion: &PolicySnapshot) -> Result<(), LearnError> {

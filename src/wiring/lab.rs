@@ -2,9 +2,9 @@
 //!
 //! The same adapters as a service has, without log, store and actors.
 
-use super::WiringError;
 use super::reader::KeptReadings;
-use crate::adapters::environment::{EnvironmentConfig, GeneratorEnvironment};
+use super::{WiringError, answers, llm};
+use crate::adapters::environment::{Account, Accounts, GeneratorEnvironment};
 use crate::adapters::index_embedded::WhenUnavailable;
 use crate::adapters::judge_reference::ReferenceJudge;
 use crate::adapters::readings_file::ReadingsFile;
@@ -81,7 +81,7 @@ pub async fn lab(config: &Config, passages: &[Document], pairs: usize) -> Result
     let (reader, generator) = super::models(config, args)?;
     Ok(Lab {
         index,
-        environment: environment(config, Arc::clone(&generator), None)?,
+        environment: Arc::new(environment(config, Arc::clone(&generator), None)?),
         generator,
         judge: Arc::new(ReferenceJudge::new(config.judge.weights.without_judge())?),
         reader,
@@ -115,12 +115,30 @@ pub(super) fn environment(
     config: &Config,
     generator: Arc<dyn Generator>,
     judge: Option<Arc<dyn Judge>>,
-) -> Result<Arc<dyn Environment>, WiringError> {
+) -> Result<GeneratorEnvironment, WiringError> {
     let weights = config.judge.weights.without_judge();
-    let limits = EnvironmentConfig::default();
+    let limits = config.environment;
     let environment = GeneratorEnvironment::new(generator, weights, limits, Handle::current())?;
-    Ok(Arc::new(match judge {
+    Ok(match judge {
         Some(judge) => environment.with_judge(judge),
         None => environment,
-    }))
+    })
+}
+
+/// The same for a service, where trials by an endpoint are paid out of a budget.
+pub(super) fn paid_environment(
+    config: &Config,
+    generator: Arc<dyn Generator>,
+    (judge, judge_account): (Option<Arc<dyn Judge>>, Option<Account>),
+) -> Result<Arc<GeneratorEnvironment>, WiringError> {
+    let account = llm::generator_account(config)?;
+    let generator = match &account {
+        Some(account) => {
+            let trials = llm::trial_generator(config, Arc::clone(&account.budget))?;
+            answers::with_memory(config, trials)?
+        }
+        None => generator,
+    };
+    let accounts = Accounts::new(account, judge_account);
+    Ok(Arc::new(environment(config, generator, judge)?.with_accounts(accounts)))
 }

@@ -1,13 +1,14 @@
 //! Language models behind endpoints: generator with its fall-back, judge, rewriter.
 
 use super::WiringError;
+use crate::adapters::environment::Account;
 use crate::adapters::generator_fallback::FallbackGenerator;
 use crate::adapters::generator_http::{HttpGenerator, HttpGeneratorConfig};
 use crate::adapters::judge_http::{LlmJudge, Parts, TrialJudge};
 use crate::adapters::judge_reference::ReferenceJudge;
 use crate::adapters::rewriter_http::HttpRewriter;
-use crate::chat::{ChatClient, EndpointConfig};
-use crate::config::{Config, FallbackKind, JudgeKind};
+use crate::chat::{Budget, ChatClient, EndpointConfig, Spend};
+use crate::config::{Config, FallbackKind, GeneratorKind, JudgeKind};
 use actors::clock::Clock;
 use actors::ports::{Generator, Judge, Rewriter};
 use std::hash::{BuildHasher as _, Hasher as _};
@@ -34,13 +35,30 @@ pub(super) fn generator(
     Ok(Arc::new(FallbackGenerator::new(first, second, name, patience)))
 }
 
+/// What answers the learner's trials, paid out of their own budget. Without the fall-back: what
+/// that would have answered says nothing of the documents.
+pub(super) fn trial_generator(
+    config: &Config,
+    budget: Arc<Budget>,
+) -> Result<Arc<dyn Generator>, WiringError> {
+    let http = config.generator.http.clone().unwrap_or_default();
+    let client = client(config, ("generator_trials", "generator.http"), &http.endpoint)?;
+    from_client(client.with_budget(budget), &http)
+}
+
 fn http_generator(
     config: &Config,
     (user, section): (&'static str, &'static str),
     endpoint: &EndpointConfig,
     http: &HttpGeneratorConfig,
 ) -> Result<Arc<dyn Generator>, WiringError> {
-    let client = client(config, (user, section), endpoint)?;
+    from_client(client(config, (user, section), endpoint)?, http)
+}
+
+fn from_client(
+    client: ChatClient,
+    http: &HttpGeneratorConfig,
+) -> Result<Arc<dyn Generator>, WiringError> {
     let generator = HttpGenerator::new(client, http.clone());
     let prompt = |source| WiringError::Prompt { section: "generator.http", source };
     Ok(Arc::new(generator.map_err(prompt)?))
@@ -50,6 +68,29 @@ fn http_generator(
 pub(super) struct Judges {
     pub(super) served: Arc<dyn Judge>,
     pub(super) trials: Option<Arc<dyn Judge>>,
+    /// What the judge of trials is paid out of.
+    pub(super) account: Option<Account>,
+}
+
+/// What answers to trials are paid out of, where they cost something.
+pub(super) fn generator_account(config: &Config) -> Result<Option<Account>, WiringError> {
+    let is_paid = config.generator.kind == GeneratorKind::Http
+        && config.service.roles.learn
+        && config.learner.objective.simulates();
+    if !is_paid {
+        return Ok(None);
+    }
+    let limits = config.learner.budget.generator.clone();
+    let budget = Arc::new(Budget::open("learner-generator", limits, Clock::System)?);
+    let written = config.generator.http.clone().unwrap_or_default().max_tokens;
+    Ok(Some(Account { budget, per_trial: typical(config, written) }))
+}
+
+/// What a call about one selection costs before any is known: half of the context that is allowed,
+/// a question with its instructions, and all that may be written.
+fn typical(config: &Config, written: u32) -> Spend {
+    let prompt = u64::from(config.service.limits.token_budget) / 2 + 256;
+    Spend { calls: 1, tokens: prompt + u64::from(written), micros: 0 }
 }
 
 /// The judges of this process. Where it has no use for a model it holds none: the model's budget
@@ -61,7 +102,14 @@ pub(super) fn judges(config: &Config) -> Result<Judges, WiringError> {
     let (roles, is_llm) = (config.service.roles, config.judge.kind == JudgeKind::Llm);
     let judges_trials = is_llm && roles.learn && llm.judges_trials;
     if !(is_llm && roles.judge || judges_trials) {
-        return Ok(Judges { served: reference, trials: None });
+        return Ok(Judges { served: reference, trials: None, account: None });
+    }
+    let mut account = None;
+    if judges_trials && config.learner.objective.simulates() {
+        let limits = config.learner.budget.judge.clone();
+        let budget = Arc::new(Budget::open("learner-judge", limits, Clock::System)?);
+        let per_trial = typical(config, llm.max_tokens).times(u64::from(llm.votes));
+        account = Some(Account { budget, per_trial });
     }
     let parts = Parts {
         client: client(config, ("judge", "judge.llm"), &llm.endpoint)?,
@@ -71,8 +119,10 @@ pub(super) fn judges(config: &Config) -> Result<Judges, WiringError> {
         seed: seed(config),
     };
     let judge = Arc::new(LlmJudge::new(llm, parts)?);
-    let trials = judges_trials.then(|| Arc::new(TrialJudge(Arc::clone(&judge))) as Arc<dyn Judge>);
-    Ok(Judges { served: judge, trials })
+    let budget = account.as_ref().map(|account| Arc::clone(&account.budget));
+    let trials = || Arc::new(TrialJudge::new(Arc::clone(&judge), budget)) as Arc<dyn Judge>;
+    let trials = judges_trials.then(trials);
+    Ok(Judges { served: judge, trials, account })
 }
 
 /// The model that proposes what to search with, if one does.

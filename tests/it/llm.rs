@@ -137,7 +137,7 @@ fn judge(server: &Server, format: VerdictFormat, votes: u32) -> LlmJudge {
         max_tokens: 1_000,
         ..LlmJudgeConfig::default()
     };
-    config.budget.state = PathBuf::new();
+    config.budget.state = Some(PathBuf::new());
     config.budget.tokens_per_day = 10_000_000;
     let blend = Blend { judge: 1.0, ..Blend::default() };
     let parts = Parts {
@@ -233,7 +233,7 @@ async fn a_whole_service_runs_on_it(server: &Server) {
         max_tokens: 600,
         ..LlmJudgeConfig::default()
     };
-    llm.budget.state = tiny.at("judge-budget.json");
+    llm.budget.state = Some(tiny.at("judge-budget.json"));
     config.judge.llm = Some(llm);
     config.rewrite.kind = RewriteKind::Query2doc;
     config.rewrite.llm = Some(HttpRewriterConfig {

@@ -81,6 +81,9 @@ impl World {
         let tokens = vec![10; N];
         let masks = Masks { tokens: &tokens, limits: LIMITS };
         let drawn = select(&self.logits(&states), masks, exploration, &mut self.rng).unwrap();
+        let greedy = Exploration::Greedy;
+        let greedy = select(&self.logits(&states), masks, greedy, &mut self.rng).unwrap();
+        let deviates = exploration.has_chance().then(|| greedy.order != drawn.order);
         let stamp =
             PolicyStamp { version: self.served.version, digest: self.served.digest.clone() };
         let candidate = |rank: u32| Candidate {
@@ -105,7 +108,7 @@ impl World {
                 scores: vec![0.0, 1.0, 2.0, 3.0],
                 exploration,
                 limits: LIMITS,
-                deviates: None,
+                deviates,
                 candidate_tokens: tokens,
                 states,
                 policy: stamp,
@@ -160,6 +163,11 @@ async fn candidates_and_rules_are_scored_on_a_log_and_what_cannot_be_is_refused(
     let traffic = &report["traffic"];
     assert_eq!(traffic["judged"], USABLE + 3);
     assert_eq!(traffic["unusable"], serde_json::json!({ "no_reward": 1, "abstained": 1 }));
+    let explored = &report["exploration"];
+    assert_eq!(explored["decisions"], USABLE, "{explored}");
+    assert_eq!(explored["share"], 1.0, "every step is drawn");
+    let cost = explored["cost"].as_array().unwrap();
+    assert!(cost[0].as_f64().unwrap() < cost[2].as_f64().unwrap(), "{explored}");
     let found = report["policies"].as_array().unwrap();
     let names: Vec<&str> = found.iter().map(|p| p["policy"].as_str().unwrap()).collect();
     assert_eq!(names, ["other", "k=1", "threshold=2.5", "greedy", "uniform", "rewrite=on"]);

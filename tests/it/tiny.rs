@@ -53,6 +53,8 @@ impl Tiny {
         config.service.learner.interval_ms = 0;
         config.service.promotion.path = rollout::Path::HeldOut;
         config.certificates.key_file = self.at("certificates.key");
+        config.learner.budget.generator.state = Some(self.at("learner-generator-budget.json"));
+        config.learner.budget.judge.state = Some(self.at("learner-judge-budget.json"));
         config
     }
 

@@ -250,7 +250,7 @@ impl World {
             log: Arc::new(self.log.clone()),
             snapshots: self.snapshots.clone(),
             policy: Arc::new(move || Ok(Box::new(FakePolicy::new(Arc::clone(&policy))))),
-            learner: Arc::new(move || Ok(Box::new(FakeLearner::new(Arc::clone(&lessons))))),
+            learner: Arc::new(move |_| Ok(Box::new(FakeLearner::new(Arc::clone(&lessons))))),
             examiner: Arc::new(move || Ok(Box::new(FakeExaminer::new(Arc::clone(&examiner))))),
             seal: Arc::new(FakeSeal),
             first: Arc::new(super::snapshot(0, true)),

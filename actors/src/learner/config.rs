@@ -18,8 +18,13 @@ pub struct Config {
     pub train_max: usize,
     /// Most held-out samples.
     pub holdout_max: usize,
-    /// Longest training, and longest examination, milliseconds, ≥ 1.
+    /// Longest training, and longest examination, milliseconds, ≥ 1; what is under way then is
+    /// cancelled.
     pub deadline_ms: u64,
+    /// Threads that learning computes on, at most 256; 0: half of the cores.
+    pub threads: usize,
+    /// How far they stand back behind serving, from 0 (not at all) to 19; Linux only.
+    pub nice: u8,
     /// Longest request to another actor or store while publishing, milliseconds, ≥ 1.
     pub publish_deadline_ms: u64,
     /// Pause after a failed start, milliseconds, ≥ 1; doubled each time.
@@ -44,6 +49,8 @@ impl Default for Config {
             train_max: 2_048,
             holdout_max: 512,
             deadline_ms: 600_000,
+            threads: 0,
+            nice: 10,
             publish_deadline_ms: 30_000,
             backoff_ms: 200,
             backoff_max_ms: 30_000,
@@ -57,6 +64,12 @@ impl Default for Config {
 impl Config {
     /// Checks every value, naming the first field that is wrong.
     pub fn validate(&self) -> Result<(), String> {
+        if self.threads > 256 {
+            return Err(format!("threads: {} must be at most 256", self.threads));
+        }
+        if self.nice > 19 {
+            return Err(format!("nice: {} must be at most 19", self.nice));
+        }
         all_at_least_one(&[
             ("tick_ms", self.tick_ms),
             ("train_max", self.train_max as u64),

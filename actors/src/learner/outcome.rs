@@ -57,7 +57,7 @@ pub enum UpdateOutcome {
     },
     /// No candidate, or one that could not be published.
     Failed {
-        /// Where: `sample`, `train`, `examine`, `publish`.
+        /// Where: `sample`, `budget`, `train`, `examine`, `publish`.
         stage: String,
         /// Why.
         reason: String,
@@ -65,6 +65,11 @@ pub enum UpdateOutcome {
     /// The learner panicked and was made anew.
     Panicked {
         /// What it said.
+        reason: String,
+    },
+    /// A step took longer than its deadline: it was cancelled, and the learner made anew.
+    TimedOut {
+        /// How long it had.
         reason: String,
     },
 }
@@ -79,6 +84,7 @@ impl UpdateOutcome {
             Self::TooLittle { .. } => "too_little",
             Self::Failed { .. } => "failed",
             Self::Panicked { .. } => "panicked",
+            Self::TimedOut { .. } => "timed_out",
         }
     }
 }

@@ -4,9 +4,11 @@
 //! adopt; so that nothing is recorded as champion that serving refused or the store lost.
 
 use super::{Args, SwapFailure, UpdateOutcome, retention};
-use crate::bounds::{caught, guarded};
-use crate::compute::Compute;
-use crate::ports::{self, EventLog, Examination, LearnError, LearnReport, Stream};
+use crate::bounds::{Broken, caught, guarded};
+use crate::compute::{Background, Compute};
+use crate::ports::{
+    self, CancelOnDrop, EventLog, Examination, LearnError, LearnReport, Purchases, Stream,
+};
 use crate::rollout::Path;
 use crate::tail::{read_all, record};
 use crate::telemetry;
@@ -22,11 +24,14 @@ pub(super) struct Trainer {
     compute: Compute<Model>,
     champion: Option<Arc<PolicySnapshot>>,
     next: PolicyVersion,
+    /// Dropped with this: whoever lets go of a trainer ends what it buys.
+    _cancel: CancelOnDrop,
 }
 
 /// Why a step on the compute thread gave nothing.
 enum Lost {
     Panicked(String),
+    TimedOut(String),
     Learn(LearnError),
 }
 
@@ -43,12 +48,15 @@ impl Trainer {
         let taken = records.iter().map(|r| r.version).chain(stored.iter().copied()).max();
         let next = PolicyVersion(taken.map_or(0, |version| version.0) + 1);
 
-        let compute = Compute::start("learner", args.compute, 2, None::<Box<dyn ports::Learner>>)
+        let share = Background { threads: args.config.threads, nice: args.config.nice };
+        let model = None::<Box<dyn ports::Learner>>;
+        let compute = Compute::start_in_background("learner", args.compute, (2, share), model)
             .map_err(|error| error.to_string())?;
         let factory = Arc::clone(&args.factory);
-        let mut trainer = Self { compute, champion: None, next };
+        let (cancel, cancellation) = CancelOnDrop::new();
+        let mut trainer = Self { compute, champion: None, next, _cancel: cancel };
         let make = move |model: &mut Model| {
-            *model = Some(factory()?);
+            *model = Some(factory(&cancellation)?);
             Ok(())
         };
         trainer.run(&args, make).await.map_err(|lost| lost.to_string())?;
@@ -97,16 +105,32 @@ impl Trainer {
         }
         let version = self.next;
         let holdout = batch.holdout.clone();
-        let train = move |model: &mut Model| learner(model)?.update(&batch, version);
-        let (snapshot, report) =
+        let samples = batch.train.len();
+        tracing::info!(%version, samples, holdout = holdout.len(), "update begins");
+        let train = move |model: &mut Model| {
+            paid(learner(model)?, |learner| learner.update(&batch, version))
+        };
+        let (trained, bought) =
             self.run(args, train).await.map_err(|lost| lost.into_outcome("train"))?;
+        tell(version, "train", bought);
+        let (snapshot, mut report) =
+            trained.map_err(|error| Lost::Learn(error).into_outcome("train"))?;
         if !report.loss.is_finite() {
             return Err(failed("train", &"loss is not finite"));
         }
         let examined = snapshot.clone();
-        let examine = move |model: &mut Model| learner(model)?.examine(&examined, &holdout);
-        let examination =
+        let examine = move |model: &mut Model| {
+            paid(learner(model)?, |learner| learner.examine(&examined, &holdout))
+        };
+        let (examination, more) =
             self.run(args, examine).await.map_err(|lost| lost.into_outcome("examine"))?;
+        tell(version, "examine", more);
+        let examination =
+            examination.map_err(|error| Lost::Learn(error).into_outcome("examine"))?;
+        let bought = bought.plus(more);
+        (report.generator_calls, report.generator_tokens) =
+            (bought.generator_calls, bought.generator_tokens);
+        (report.judge_calls, report.judge_tokens) = (bought.judge_calls, bought.judge_tokens);
         self.next = PolicyVersion(version.0 + 1);
         Ok((snapshot, report, examination))
     }
@@ -244,7 +268,8 @@ impl Trainer {
             Ok(Ok(Ok(result))) => result.map_err(Lost::Learn),
             Ok(Ok(Err(reason))) => Err(Lost::Panicked(reason)),
             Ok(Err(error)) => Err(Lost::Panicked(error.to_string())),
-            Err(broken) => Err(Lost::Panicked(broken.to_string())),
+            Err(broken @ Broken::Deadline(_)) => Err(Lost::TimedOut(broken.to_string())),
+            Err(broken @ Broken::Panicked) => Err(Lost::Panicked(broken.to_string())),
         }
     }
 }
@@ -259,6 +284,7 @@ impl std::fmt::Display for Lost {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Panicked(reason) => write!(f, "learner panicked: {reason}"),
+            Self::TimedOut(reason) => write!(f, "learner was too slow: {reason}"),
             Self::Learn(error) => error.fmt(f),
         }
     }
@@ -268,7 +294,9 @@ impl Lost {
     fn into_outcome(self, stage: &str) -> UpdateOutcome {
         match self {
             Self::Panicked(reason) => UpdateOutcome::Panicked { reason },
+            Self::TimedOut(reason) => UpdateOutcome::TimedOut { reason },
             Self::Learn(LearnError::TooLittle(reason)) => UpdateOutcome::TooLittle { reason },
+            Self::Learn(error @ LearnError::Unaffordable(_)) => failed("budget", &error),
             Self::Learn(error) => failed(stage, &error),
         }
     }
@@ -280,6 +308,31 @@ fn failed(stage: &str, reason: &dyn std::fmt::Display) -> UpdateOutcome {
 
 fn learner(model: &mut Model) -> Result<&mut Box<dyn ports::Learner>, LearnError> {
     model.as_mut().ok_or_else(|| LearnError::Model("learner is not made yet".to_owned()))
+}
+
+/// A step and what it bought, whether or not it came to anything.
+type Paid<T> = (Result<T, LearnError>, Purchases);
+
+fn paid<T>(
+    learner: &mut Box<dyn ports::Learner>,
+    step: impl FnOnce(&mut Box<dyn ports::Learner>) -> Result<T, LearnError>,
+) -> Result<Paid<T>, LearnError> {
+    let before = learner.bought();
+    let result = step(learner);
+    Ok((result, learner.bought().since(before)))
+}
+
+fn tell(version: PolicyVersion, stage: &str, bought: Purchases) {
+    let Purchases { generator_calls, generator_tokens, judge_calls, judge_tokens } = bought;
+    tracing::info!(
+        %version,
+        stage,
+        generator_calls,
+        generator_tokens,
+        judge_calls,
+        judge_tokens,
+        "what a step of the update bought"
+    );
 }
 
 /// Uploads and reads back what arrived.

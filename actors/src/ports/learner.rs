@@ -1,8 +1,10 @@
 //! What turns judged episodes into better weights.
 
+use super::Purchases;
 use crate::types::{Episode, PolicySnapshot, PolicyState, PolicyVersion, Sample, StageEvidence};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use tokio::sync::watch;
 
 /// Decisions handed to one update.
 #[derive(Debug, Clone, Default)]
@@ -36,6 +38,50 @@ pub struct LearnReport {
     /// What else the algorithm says of itself, by name: rows by kind, effective sample size, …
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub figures: BTreeMap<String, f64>,
+    /// Calls to a generator that the update bought with its examination; 0 where it learns from the
+    /// log. The learner leaves these four at 0: whoever runs it fills them from
+    /// [`Learner::bought`].
+    #[serde(default)]
+    pub generator_calls: u64,
+    /// Tokens of these.
+    #[serde(default)]
+    pub generator_tokens: u64,
+    /// Calls to a judge that it bought.
+    #[serde(default)]
+    pub judge_calls: u64,
+    /// Tokens of these.
+    #[serde(default)]
+    pub judge_tokens: u64,
+}
+
+/// Cancels what a learner has under way when it is dropped: whoever holds it waits for the learner.
+#[derive(Debug)]
+pub struct CancelOnDrop(
+    #[expect(dead_code, reason = "what counts is that it lives")] watch::Sender<()>,
+);
+
+impl CancelOnDrop {
+    /// The guard, and what watches it.
+    pub fn new() -> (Self, Cancellation) {
+        let (sender, receiver) = watch::channel(());
+        (Self(sender), Cancellation(receiver))
+    }
+}
+
+/// Says whether nobody waits any more. Clones say the same.
+#[derive(Debug, Clone)]
+pub struct Cancellation(watch::Receiver<()>);
+
+impl Cancellation {
+    /// Whether it is so.
+    pub fn is_cancelled(&self) -> bool {
+        self.0.has_changed().is_err()
+    }
+
+    /// Returns once it is so.
+    pub async fn cancelled(mut self) {
+        while self.0.changed().await.is_ok() {}
+    }
 }
 
 /// The gate's finding on one candidate.
@@ -82,6 +128,9 @@ pub enum LearnError {
     /// Nothing to learn from yet.
     #[error("not enough to learn from: {0}")]
     TooLittle(String),
+    /// What it would buy may pass what is left of the budget.
+    #[error("the update is not begun: {0}")]
+    Unaffordable(String),
     /// A loss or a gradient stopped being finite.
     #[error("training diverged at step {step}: {reason}")]
     Diverged {
@@ -111,6 +160,11 @@ pub trait Learner: Send {
         candidate: &PolicySnapshot,
         holdout: &[Sample],
     ) -> Result<Examination, LearnError>;
+
+    /// What was bought since the learner was made.
+    fn bought(&self) -> Purchases {
+        Purchases::default()
+    }
 
     /// Makes this snapshot the champion: the start of the next update.
     fn adopt(&mut self, champion: &PolicySnapshot) -> Result<(), LearnError>;

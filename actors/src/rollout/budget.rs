@@ -41,6 +41,9 @@ impl BudgetConfig {
         if !is_amount(self.regret_max) {
             return Err(format!("regret_max: {} must be a finite number above 0", self.regret_max));
         }
+        if self.segments_max == 0 {
+            return Err("segments_max: must be at least 1".to_owned());
+        }
         if self.segment.as_ref().is_some_and(String::is_empty) {
             return Err("segment: must name a key of the metadata, or be left out".to_owned());
         }

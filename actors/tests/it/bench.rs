@@ -6,7 +6,7 @@ use actors::fakes::World;
 use actors::ports::{SearchIndex, Stream};
 use actors::rollout::Path;
 use actors::service::{Observed, Overrides, Service, ServiceConfig, ServiceHandle};
-use actors::types::{Document, Episode, Query, RewardRecord};
+use actors::types::{Document, Episode, Exploration, Query, RewardRecord};
 use std::collections::BTreeSet;
 use std::future::Future;
 use std::time::Duration;
@@ -16,6 +16,8 @@ pub(crate) const MINUTE: Duration = Duration::from_secs(60);
 pub(crate) fn config() -> ServiceConfig {
     let mut config =
         ServiceConfig { seed: Some(7), compute: ComputeMode::Inline, ..Default::default() };
+    // Chance is what the tests of it ask for.
+    config.exploration = Exploration::Greedy;
     config.promotion.path = Path::HeldOut;
     config.learner.interval_ms = 0;
     config.learner.min_new_rewards = 0;

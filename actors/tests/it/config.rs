@@ -17,7 +17,8 @@ fn the_default_configuration_is_valid() {
 
 #[test]
 fn every_bound_that_may_not_be_zero_is_refused_by_its_full_name() {
-    // May be 0: nothing waits, no pause, never due, nothing held out, no lag, the first version.
+    // May be 0: nothing waits, no pause, never due, nothing held out, no lag, half of
+    // the cores, not standing back, no chance, the first version.
     const MAY_BE_ZERO: &[&str] = &[
         "admission.queue_max",
         "supervision.restarts_max",
@@ -31,10 +32,14 @@ fn every_bound_that_may_not_be_zero_is_refused_by_its_full_name() {
         "learner.interval_ms",
         "learner.min_new_rewards",
         "learner.holdout_max",
+        "learner.threads",
+        "learner.nice",
         "learner.keep_versions",
         "learner.keep_ms",
         "limits.k_min",
         "drift.seed",
+        "exploration.share",
+        "exploration.epsilon",
     ];
     let good = serde_json::to_value(ServiceConfig::default()).unwrap();
     let mut checked = 0;

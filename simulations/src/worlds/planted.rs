@@ -215,7 +215,7 @@ fn ports(planted: Planted, world: &World, first: &PolicySnapshot) -> Ports {
     let (served, taught) = (first.clone(), first.clone());
     Ports {
         policy: Arc::new(move || Ok(Box::new(PlantedPolicy::new(planted, &served)?))),
-        learner: Arc::new(move || {
+        learner: Arc::new(move |_| {
             let environment = Arc::new(planted);
             Ok(Box::new(OnlineLearner::new(
                 online(planted.seed),

@@ -1,6 +1,6 @@
 //! How a language model judges, with the bounds of every value.
 
-use super::BudgetConfig;
+use crate::chat::BudgetConfig;
 use crate::chat::EndpointConfig;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;

@@ -3,7 +3,7 @@
 
 use super::votes::{Ballots, Voter};
 use super::{ABSTENTIONS, LlmJudge, WithoutLlm, rubric_context, verdict};
-use crate::chat::{Message, PromptError, fenced, truncated};
+use crate::chat::{Budget, ChatClient, Message, PromptError, fenced, truncated};
 use crate::rewards::{Subject, known_references};
 use actors::ports::{Judge, JudgeError, JudgeTask};
 use actors::types::{Answer, Episode, Gate, Outcome, Verdict, Votes};
@@ -19,7 +19,7 @@ impl Judge for LlmJudge {
         if is_answered && !is_sampled(identity(&task.episode), self.config.sampling) {
             return self.without_llm(task, "not_sampled", "not sampled").await;
         }
-        self.judged(task).await
+        self.judged(task, &self.parts.client).await
     }
 
     fn name(&self) -> String {
@@ -28,23 +28,43 @@ impl Judge for LlmJudge {
 }
 
 /// The same judge for selections that the learner tries: it is asked about every one of them, for
-/// they belong to episodes that were sampled. One budget covers both.
-pub struct TrialJudge(pub Arc<LlmJudge>);
+/// they belong to episodes that were sampled. The judge's budget covers both; what the client has of
+/// its own is a limit of the trials alone.
+pub struct TrialJudge {
+    judge: Arc<LlmJudge>,
+    client: ChatClient,
+}
+
+impl TrialJudge {
+    /// Asks by the judge's client, or by one that the learner pays for.
+    pub fn new(judge: Arc<LlmJudge>, budget: Option<Arc<Budget>>) -> Self {
+        let client = judge.parts.client.clone();
+        let client = match budget {
+            Some(budget) => client.with_budget(budget),
+            None => client,
+        };
+        Self { judge, client }
+    }
+}
 
 #[async_trait]
 impl Judge for TrialJudge {
     async fn judge(&self, task: &JudgeTask) -> Result<Option<Verdict>, JudgeError> {
-        self.0.judged(task).await
+        self.judge.judged(task, &self.client).await
     }
 
     fn name(&self) -> String {
-        self.0.name()
+        self.judge.name()
     }
 }
 
 impl LlmJudge {
     /// Asks the model about an episode, sampled or not.
-    async fn judged(&self, task: &JudgeTask) -> Result<Option<Verdict>, JudgeError> {
+    async fn judged(
+        &self,
+        task: &JudgeTask,
+        client: &ChatClient,
+    ) -> Result<Option<Verdict>, JudgeError> {
         let Outcome::Answered { answer } = &task.episode.outcome else {
             // No answer that a model could read; feedback may still tell what it was worth.
             return self.parts.reference.judge(task).await;
@@ -54,6 +74,7 @@ impl LlmJudge {
         let messages = |nonce: &str| self.messages(&task.episode, answer, &references, nonce);
         let voter = Voter {
             judge: self,
+            client,
             id,
             format: verdict::grades_format(self.config.format, &self.rubric),
         };

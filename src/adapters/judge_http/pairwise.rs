@@ -80,7 +80,7 @@ impl LlmJudge {
             })
         };
         let format = verdict::winner_format(self.config.format);
-        let voter = Voter { judge: self, id, format };
+        let voter = Voter { judge: self, client: &self.parts.client, id, format };
         Ok(match voter.ask(1, messages, verdict::winner).await? {
             Ballots::Counted(winners) => {
                 winners.first().copied().ok_or_else(|| "no vote was counted".to_owned())

@@ -23,7 +23,7 @@ use std::sync::Arc;
 fn config(server: &Scripted) -> LlmJudgeConfig {
     let endpoint = crate::chat::EndpointConfig { stream: false, ..server.endpoint() };
     let mut config = LlmJudgeConfig { endpoint, ..LlmJudgeConfig::default() };
-    config.budget.state = PathBuf::new();
+    config.budget.state = Some(PathBuf::new());
     config.budget.tokens_per_day = 1_000_000_000;
     config
 }
@@ -260,7 +260,7 @@ async fn episodes_not_sampled_abstain_or_go_to_the_references() {
     known.episode.query.references = vec!["Paris".to_owned()];
     assert!((reward(&by_reference, &known).await.total - 1.0).abs() < 1e-12);
     assert!(server.seen().is_empty(), "the model was never asked");
-    let trials = TrialJudge(Arc::new(by_reference));
+    let trials = TrialJudge::new(Arc::new(by_reference), None);
     let asked = trials.judge(&task("Paris")).await.unwrap();
     assert!(matches!(asked, Some(Verdict::Scored { .. })), "what is tried is not sampled");
 }

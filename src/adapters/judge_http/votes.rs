@@ -1,9 +1,10 @@
 //! Asking the model so many times, within the budget, and counting what can be read.
 
 use super::verdict::VerdictError;
-use super::{LlmJudge, Spend, VOTES};
+use super::{LlmJudge, VOTES};
 use crate::chat::{
-    ChatError, ChatFailure, ChatReply, ChatRequest, Message, PromptError, most_tokens, seed_of,
+    ChatClient, ChatError, ChatFailure, ChatReply, ChatRequest, Message, PromptError, Spend,
+    seed_of,
 };
 use actors::ports::JudgeError;
 use futures::future::join_all;
@@ -14,6 +15,8 @@ use std::fmt::Write as _;
 /// One question to the model, to be asked several times.
 pub(super) struct Voter<'a> {
     pub(super) judge: &'a LlmJudge,
+    /// Whom the votes are asked of.
+    pub(super) client: &'a ChatClient,
     /// Names what is judged: equal names are asked with equal seeds and tasks.
     pub(super) id: &'a str,
     pub(super) format: Option<Value>,
@@ -53,17 +56,17 @@ impl Voter<'_> {
             Err(error) => return Ok(Ballots::Refused(error.to_string())),
         };
         let budget = &self.judge.budget;
-        let worst: Vec<Spend> = asked.iter().map(|(_, request)| self.most(request)).collect();
+        let worst: Vec<Spend> = asked.iter().map(|(_, request)| budget.most(request)).collect();
         // Each attempt may be charged for, and one whose reply is lost does not say how much.
-        let attempts = u64::from(self.judge.parts.client.config().attempts_max);
+        let attempts = u64::from(self.client.config().attempts_max);
         let most = worst.iter().fold(Spend::default(), |sum, one| sum.plus(one.times(attempts)));
         let reserved = budget.reserve(most).await;
         let reserved = reserved.map_err(|error| JudgeError::Unavailable(error.to_string()))?;
         let Some(reservation) = reserved else { return Ok(Ballots::NoBudget) };
 
-        let replies = asked.iter().map(|(_, request)| self.judge.parts.client.complete(request));
+        let replies = asked.iter().map(|(_, request)| self.client.complete(request));
         let replies = join_all(replies).await;
-        let costs = replies.iter().zip(&worst).map(|(reply, worst)| self.cost(reply, *worst));
+        let costs = replies.iter().zip(&worst).map(|(reply, worst)| budget.cost(reply, *worst));
         budget.settle(reservation, costs.fold(Spend::default(), Spend::plus)).await;
         let said = asked.iter().zip(replies).map(|((nonce, _), reply)| (nonce.as_str(), reply));
         count(said.collect(), read)
@@ -95,29 +98,6 @@ impl Voter<'_> {
             let _ = write!(text, "{byte:02x}");
             text
         })
-    }
-
-    /// The most that one attempt can cost.
-    fn most(&self, request: &ChatRequest) -> Spend {
-        let prompt = most_tokens(request.messages.iter().map(|m| m.content.as_str()));
-        self.judge.budget.config().price(prompt, u64::from(request.max_tokens))
-    }
-
-    /// What a vote did cost, as far as that is known; the most it can, as far as it is not.
-    fn cost(&self, reply: &Result<ChatReply, ChatFailure>, worst: Spend) -> Spend {
-        match reply {
-            Err(failure) => worst.times(u64::from(failure.lost)),
-            Ok(reply) => {
-                let usage = reply.usage;
-                let known = if usage.is_estimated {
-                    worst
-                } else {
-                    let (prompt, written) = (u64::from(usage.prompt), u64::from(usage.completion));
-                    self.judge.budget.config().price(prompt, written)
-                };
-                known.plus(worst.times(u64::from(reply.lost)))
-            }
-        }
     }
 }
 

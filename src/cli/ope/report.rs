@@ -3,7 +3,8 @@
 use super::targets::Target;
 use crate::evaluate::off_policy::traffic::{Judged, Window};
 use crate::evaluate::off_policy::{
-    Diagnostics, Estimator, Evaluation, Figure, Logged, OffPolicyConfig, Refusal, Unusable,
+    Diagnostics, Estimator, Evaluation, ExplorationCost, Figure, Logged, OffPolicyConfig, Refusal,
+    Unusable,
 };
 use actors::types::{Exploration, PolicyStamp};
 use serde::Serialize;
@@ -17,6 +18,8 @@ pub(super) struct Report {
     pub(super) schema: u32,
     /// What the log held.
     pub(super) traffic: TrafficReport,
+    /// What exploration cost on it.
+    pub(super) exploration: ExplorationCost,
     /// Under which settings.
     pub(super) settings: OffPolicyConfig,
     /// Each target.
@@ -136,6 +139,7 @@ pub(super) fn table(report: &Report) -> String {
         traffic.judged,
         listed("; not usable: ", &traffic.unusable)
     );
+    explored(&mut out, &report.exploration);
     for policy in &report.policies {
         let _ = writeln!(out, "\n{}: {}", policy.policy, policy.verdict);
         if let Some(reason) = &policy.refused {
@@ -162,6 +166,34 @@ pub(super) fn table(report: &Report) -> String {
         }
     }
     out
+}
+
+/// A point is a hundredth of the reward.
+fn explored(out: &mut String, found: &ExplorationCost) {
+    if found.decisions == 0 {
+        let _ = writeln!(out, "exploration cost: no judged decision was left to chance");
+        return;
+    }
+    let mean = |reward: Option<f64>| reward.map_or_else(|| "-".to_owned(), |r| format!("{r:.4}"));
+    let figure = match found.cost {
+        Some((low, value, high)) => format!(
+            "greedy mean - logged mean = {:+.2} points of reward [{:+.2}, {:+.2}]",
+            100.0 * value,
+            100.0 * low,
+            100.0 * high
+        ),
+        None => format!("not known, {}", found.reason),
+    };
+    let _ = writeln!(
+        out,
+        "exploration cost: {figure} at share {:.2}; {} of {} decisions explored, mean reward {}, \
+         of the greedy {}",
+        found.share.unwrap_or_default(),
+        found.explored,
+        found.decisions,
+        mean(found.explored_reward),
+        mean(found.greedy_reward)
+    );
 }
 
 fn estimates(out: &mut String, evaluation: &Evaluation, percent: f64) {

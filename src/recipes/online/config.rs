@@ -1,5 +1,6 @@
 //! The settings of the online recipe, each with its bound.
 
+use crate::chat::BudgetConfig;
 use crate::recipes::gate::GateConfig;
 use crate::recipes::logged::{Kind, LoggedConfig};
 use serde::{Deserialize, Serialize};
@@ -49,6 +50,11 @@ impl Objective {
             Objective::Snips => Some(Kind::SelfNormalised),
         }
     }
+
+    /// Whether selections are tried that were never served: generator and judge answer for them.
+    pub fn simulates(self) -> bool {
+        matches!(self, Objective::Rrpo | Objective::Dpo | Objective::Grpo | Objective::Sft)
+    }
 }
 
 /// How a reward becomes credit for steps.
@@ -62,6 +68,16 @@ pub enum Advantage {
     SelfCritical,
     /// RRPO over prefix rewards as printed, then whitened over the update.
     Printed,
+}
+
+/// What trials may cost where generator or judge is behind an endpoint.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TrialBudgets {
+    /// Answers to trials.
+    pub generator: BudgetConfig,
+    /// Verdicts on them; `judge.llm.budget` bounds them too, together with those on users' answers.
+    pub judge: BudgetConfig,
 }
 
 /// Settings of the online recipe.
@@ -132,6 +148,8 @@ pub struct OnlineConfig {
     pub logged: LoggedConfig,
     /// The check on held-out samples.
     pub gate: GateConfig,
+    /// What objectives that try selections may spend.
+    pub budget: TrialBudgets,
 }
 
 impl Default for OnlineConfig {
@@ -167,6 +185,7 @@ impl Default for OnlineConfig {
             gap_min: 0.1,
             logged: LoggedConfig::default(),
             gate: GateConfig::default(),
+            budget: TrialBudgets::default(),
         }
     }
 }
@@ -210,6 +229,10 @@ impl OnlineConfig {
         range("sft_weight", self.sft_weight >= 0.0, "at least 0")?;
         range("gap_min", self.gap_min >= 0.0, "at least 0")?;
         self.logged.validate().map_err(|(f, e)| (format!("logged.{f}"), e))?;
+        for (name, budget) in [("generator", &self.budget.generator), ("judge", &self.budget.judge)]
+        {
+            budget.validate().map_err(|(f, e)| (format!("budget.{name}.{f}"), e))?;
+        }
         self.gate.validate().map_err(|(f, e)| (format!("gate.{f}"), e))
     }
 }

@@ -30,7 +30,7 @@ fn config(tiny: &Tiny) -> Config {
     config.judge.kind = JudgeKind::Llm;
     config.judge.weights.judge = 1.0;
     let mut llm = LlmJudgeConfig { endpoint: endpoint.clone(), ..LlmJudgeConfig::default() };
-    llm.budget.state = tiny.at("judge-budget.json");
+    llm.budget.state = Some(tiny.at("judge-budget.json"));
     config.judge.llm = Some(llm);
     config.service.judge.attempts_max = 2;
     config.service.judge.backoff_ms = 10;

@@ -1,23 +1,24 @@
 //! The budget: what is spent never passes it, whatever happens.
 
 use super::{config, honest, judge, reward, task};
-use crate::adapters::judge_http::{Budget, BudgetConfig, BudgetError, Spend};
 use crate::chat::scripted::{Act, Scripted};
+use crate::chat::{Budget, BudgetConfig, BudgetError, Spend};
 use actors::clock::Clock;
 use actors::ports::{Judge, JudgeTask};
 use actors::types::Verdict;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// 23:00 of a day.
 const START_MS: u64 = 1_000 * 86_400_000 + 23 * 3_600_000;
 
 fn budget_config(tokens: u64, state: PathBuf) -> BudgetConfig {
-    BudgetConfig { tokens_per_day: tokens, state, ..BudgetConfig::default() }
+    BudgetConfig { tokens_per_day: tokens, state: Some(state), ..BudgetConfig::default() }
 }
 
 fn tokens(tokens: u64) -> Spend {
-    Spend { tokens, micros: 0 }
+    Spend { calls: 1, tokens, micros: 0 }
 }
 
 /// Whether so much can be set aside.
@@ -34,7 +35,7 @@ fn numbered(n: usize) -> JudgeTask {
 #[tokio::test]
 async fn reservations_reach_the_limit_and_no_further() {
     let config = budget_config(100, PathBuf::new());
-    let budget = Budget::open(config, Clock::simulated(START_MS)).unwrap();
+    let budget = Budget::open("judge", config, Clock::simulated(START_MS)).unwrap();
     let first = budget.reserve(tokens(60)).await.unwrap().unwrap();
     assert!(!takes(&budget, 41).await);
     budget.settle(first, tokens(10)).await;
@@ -51,9 +52,9 @@ async fn money_is_limited_like_tokens_and_rounded_up() {
         ..budget_config(1_000_000, PathBuf::new())
     };
     assert_eq!(config.validate(), Ok(()));
-    assert_eq!(config.price(1, 0), Spend { tokens: 1, micros: 3 });
-    assert_eq!(config.price(1_000, 500), Spend { tokens: 1_500, micros: 7_500 });
-    let budget = Budget::open(config.clone(), Clock::simulated(START_MS)).unwrap();
+    assert_eq!(config.price(1, 0), Spend { calls: 1, tokens: 1, micros: 3 });
+    assert_eq!(config.price(1_000, 500), Spend { calls: 1, tokens: 1_500, micros: 7_500 });
+    let budget = Budget::open("judge", config.clone(), Clock::simulated(START_MS)).unwrap();
     let reserve = async |amount| budget.reserve(amount).await.unwrap().is_some();
     assert!(reserve(config.price(1_000, 500)).await);
     assert!(!reserve(config.price(1_000, 500)).await, "a cent is 10000 millionths");
@@ -63,7 +64,7 @@ async fn money_is_limited_like_tokens_and_rounded_up() {
 #[tokio::test(start_paused = true)]
 async fn a_new_utc_day_begins_at_nothing_and_the_old_one_is_not_refunded_into_it() {
     let config = budget_config(100, PathBuf::new());
-    let budget = Budget::open(config, Clock::simulated(START_MS)).unwrap();
+    let budget = Budget::open("judge", config, Clock::simulated(START_MS)).unwrap();
     let yesterday = budget.reserve(tokens(100)).await.unwrap().unwrap();
     tokio::time::advance(Duration::from_secs(59 * 60)).await;
     assert!(!takes(&budget, 1).await, "23:59");
@@ -75,11 +76,77 @@ async fn a_new_utc_day_begins_at_nothing_and_the_old_one_is_not_refunded_into_it
     assert!(takes(&budget, 100).await);
 }
 
+#[tokio::test(start_paused = true)]
+async fn an_hour_has_limits_of_its_own_and_calls_are_counted_like_tokens() {
+    let config = BudgetConfig {
+        tokens_per_hour: Some(60),
+        calls_per_hour: Some(3),
+        calls_per_day: Some(4),
+        ..budget_config(100, PathBuf::new())
+    };
+    assert_eq!(config.validate(), Ok(()));
+    let wrong = BudgetConfig { calls_per_hour: Some(0), ..config.clone() };
+    assert_eq!(wrong.validate().unwrap_err().0, "calls_per_hour");
+    let budget = Budget::open("judge", config, Clock::simulated(START_MS - 3_600_000)).unwrap();
+    assert!(takes(&budget, 60).await);
+    assert!(!takes(&budget, 1).await, "of this hour all is spent");
+    assert_eq!((budget.left().await.tokens, budget.left().await.calls), (0, 2));
+    tokio::time::advance(Duration::from_secs(3_600)).await;
+    assert_eq!((budget.left().await.tokens, budget.left().await.calls), (40, 3));
+    for _ in 0..3 {
+        assert!(takes(&budget, 5).await);
+    }
+    assert!(!takes(&budget, 5).await, "four calls a day");
+    tokio::time::advance(Duration::from_secs(3_600)).await;
+    assert!(takes(&budget, 60).await, "another day");
+}
+
+#[tokio::test]
+async fn an_account_from_before_there_were_hours_is_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = folder.path().join("budget.json");
+    let day = START_MS / 86_400_000;
+    let text = format!("{{\"day\": {day}, \"tokens\": 70, \"money_micros\": 0}}");
+    std::fs::write(&state, text).unwrap();
+    let budget =
+        Budget::open("judge", budget_config(100, state), Clock::simulated(START_MS)).unwrap();
+    assert!(!takes(&budget, 31).await && takes(&budget, 30).await);
+}
+
+#[tokio::test]
+async fn a_client_pays_for_each_request_or_does_not_make_it() {
+    let server = Scripted::start([Act::Cut], |_| Act::Say("fine".to_owned())).await;
+    let endpoint = crate::chat::EndpointConfig {
+        stream: false,
+        attempts_max: 2,
+        backoff_ms: 1,
+        ..server.endpoint()
+    };
+    let limits =
+        BudgetConfig { calls_per_day: Some(5), ..budget_config(1_000_000, PathBuf::new()) };
+    let budget = Arc::new(Budget::open("test", limits, Clock::System).unwrap());
+    let client = server.client(endpoint).with_budget(Arc::clone(&budget));
+    let messages = vec![crate::chat::Message {
+        role: crate::chat::Role::User,
+        content: "question".to_owned(),
+    }];
+    let request = crate::chat::ChatRequest { messages, max_tokens: 8, ..Default::default() };
+    // The first is cut off once, then answered: two calls. Each sets two aside.
+    assert!(client.complete(&request).await.is_ok());
+    assert_eq!(budget.spent().calls, 2);
+    assert!(client.complete(&request).await.is_ok());
+    assert!(client.complete(&request).await.is_ok());
+    assert_eq!((budget.spent().calls, server.seen().len()), (4, 4));
+    let refused = client.complete(&request).await.unwrap_err();
+    assert_eq!(refused.to_string(), "not asked: the budget is spent (attempts: 0)");
+    assert_eq!(server.seen().len(), 4, "a fifth call might have become six");
+}
+
 #[tokio::test]
 async fn a_restart_finds_what_was_spent_and_counts_the_unsettled_as_spent() {
     let folder = tempfile::tempdir().unwrap();
     let config = budget_config(100, folder.path().join("deep/budget.json"));
-    let open = |start_ms| Budget::open(config.clone(), Clock::simulated(start_ms));
+    let open = |start_ms| Budget::open("judge", config.clone(), Clock::simulated(start_ms));
     let budget = open(START_MS).unwrap();
     let kept = budget.reserve(tokens(30)).await.unwrap();
     let other = open(START_MS).unwrap_err();
@@ -103,10 +170,10 @@ async fn an_account_that_cannot_be_read_or_kept_is_an_error() {
     let state = folder.path().join("budget.json");
     std::fs::write(&state, "{\"day\": 1").unwrap();
     let config = budget_config(100, state.clone());
-    let error = Budget::open(config.clone(), Clock::System).unwrap_err();
+    let error = Budget::open("judge", config.clone(), Clock::System).unwrap_err();
     assert!(matches!(error, BudgetError::Damaged { .. }), "{error}");
     std::fs::remove_file(&state).unwrap();
-    let budget = Budget::open(config, Clock::System).unwrap();
+    let budget = Budget::open("judge", config, Clock::System).unwrap();
     std::fs::create_dir(state.with_extension("draft")).unwrap();
     let error = budget.reserve(tokens(1)).await.unwrap_err();
     assert!(matches!(error, BudgetError::Unusable { .. }), "{error}");
