@@ -5,6 +5,7 @@ pub mod divergence;
 pub mod dpo;
 pub mod gae;
 pub mod kl_control;
+pub mod listwise;
 pub mod marginal;
 pub mod ppo;
 pub mod rrpo;
