@@ -115,15 +115,21 @@ fn full(config: OnlineConfig, base: &Arc<PairReader>) -> (OnlineLearner, PolicyS
     (learner.with_trunk(Arc::clone(base)), first)
 }
 
-fn groups_of<'a>(learner: &mut OnlineLearner, samples: &'a [Sample]) -> Vec<Group<'a>> {
+fn live_of(learner: &OnlineLearner) -> Live {
+    Live::new(&learner.config, &learner.champion.weights, learner.base.as_ref()).unwrap()
+}
+
+fn groups_of<'a>(
+    learner: &mut OnlineLearner,
+    live: &Live,
+    samples: &'a [Sample],
+) -> Vec<Group<'a>> {
     learner.prepare().unwrap();
     let mut rng = StdRng::seed_from_u64(0);
     let (config, environment) = (&learner.config, &*learner.environment);
-    let champion = learner.contender();
-    let cpu = Device::Cpu;
-    let mut groups =
-        groups::collect(config, champion, samples, environment, &cpu, &mut rng).unwrap().0;
-    groups::draw_from(champion.head, config, &mut groups, environment, &cpu, &mut rng).unwrap();
+    let (champion, cpu) = (learner.contender(), Device::Cpu);
+    let mut groups = groups::collect(config, champion, samples, environment, &cpu).unwrap().0;
+    groups::draw_from(live, config, &mut groups, environment, &cpu, &mut rng).unwrap();
     groups
 }
 
@@ -142,16 +148,18 @@ fn one_minibatch_reaches_every_variable_of_trunk_and_head() {
     let (mut learner, first) =
         full(OnlineConfig { utility_weight: 1.0, singles: CANDIDATES, ..settings() }, &base);
     let batch = batch_of(&base, &first, 8);
-    let groups = groups_of(&mut learner, &batch.train);
-    let live = Live::new(&learner.config, &learner.champion.weights, Some(&base)).unwrap();
+    let live = live_of(&learner);
+    let groups = groups_of(&mut learner, &live, &batch.train);
     let batch: Vec<&Group<'_>> = groups.iter().collect();
     let mut pass = objective::Totals::default();
     let mut rng = StdRng::seed_from_u64(0);
-    let reference = learner.champion.weights.head.clone();
+    let champion = &learner.champion.weights.head;
     let objective = Some(Objective::Rrpo);
-    let phase = Phase { objective, reference: &reference, epochs: 1, rate: 1e-3 };
-    let gradients =
-        learner.gradients(&live, &batch, &phase, (&mut rng, 0, &mut pass)).unwrap().unwrap();
+    let phase =
+        Phase { name: "rrpo", objective, champion, drawing: champion, epochs: 1, rate: 1e-3 };
+    let at = At { step: 0, progress: 0.0 };
+    let on = (&mut rng, &mut pass);
+    let gradients = learner.gradients(&live, &batch, (&phase, at), on).unwrap().unwrap();
     assert!(live.trunk.as_ref().unwrap().variables().len() > 30);
     for (name, variable) in live.variables() {
         let gradient = gradients.get(variable).unwrap_or_else(|| panic!("{name} has none"));
@@ -167,10 +175,11 @@ fn what_was_trained_is_what_is_served() {
     let base = seeing();
     let (mut learner, first) = full(settings(), &base);
     let batch = batch_of(&base, &first, 24);
-    let mut groups = groups_of(&mut learner, &batch.train);
-    let live = Live::new(&learner.config, &learner.champion.weights, Some(&base)).unwrap();
+    let live = live_of(&learner);
+    let mut groups = groups_of(&mut learner, &live, &batch.train);
     let (mut rng, mut report) = (StdRng::seed_from_u64(0), LearnReport::default());
-    learner.phases(&live, &mut groups, (&mut rng, &mut report)).unwrap();
+    let mut run = Run { rng: &mut rng, report: &mut report, kept: &mut BTreeMap::new() };
+    learner.phases(&live, &mut groups, &mut run).unwrap();
     let weights = live.weights(&learner.champion.weights).unwrap();
     let bytes = serving::to_bytes(&weights).unwrap();
     let snapshot = PolicySnapshot::new(PolicyVersion(1), Some(first.version), "full", bytes);
@@ -305,7 +314,7 @@ fn a_gradient_that_is_not_a_number_leaves_everything_as_it_was() {
     let base = seeing();
     let (learner, _) = full(settings(), &base);
     let live = Live::new(&learner.config, &learner.champion.weights, Some(&base)).unwrap();
-    let mut steps = Steps::new(&learner.config, &live, (1e-3, 10));
+    let mut steps = Steps::new(&learner.config, &live, (1e-3, 10), None);
     let before = values(&live);
     for part in ["encoder.layer.1.output.dense.weight", "score.weight"] {
         let mut gradients = GradStore::default();
@@ -381,4 +390,36 @@ fn a_text_that_cannot_be_read_refuses_its_sample_alone() {
     batch.train[3].episode.query.text = "word ".repeat(20_000);
     let (_, report) = learner.update(&batch, PolicyVersion(1)).unwrap();
     assert_eq!((report.refused, report.samples), (1, 23));
+}
+
+#[test]
+fn selections_are_drawn_by_the_policy_as_it_has_moved() {
+    let base = seeing();
+    let (mut learner, first) = full(settings(), &base);
+    let batch = batch_of(&base, &first, 4);
+    let live = live_of(&learner);
+    // As a phase before would: every variable of trunk and head goes a little way.
+    for (_, variable) in live.variables() {
+        let away = (variable.as_detached_tensor() * 0.8).unwrap();
+        variable.set(&away).unwrap();
+    }
+    let groups = groups_of(&mut learner, &live, &batch.train);
+    let champion = learner.champion.weights.head.clone();
+    let (config, mut apart) = (&learner.config, 0.0f64);
+    for group in &groups {
+        let logged = group.moved.as_ref().unwrap();
+        assert_ne!(logged.values(), group.states.values());
+        let moved = list_logits(&live.head, logged, &Device::Cpu).unwrap();
+        let before = list_logits(&champion, &group.states, &Device::Cpu).unwrap();
+        for drawn in &group.drawn {
+            let steps = |logits| {
+                let (temperature, epsilon) = (config.temperature, config.epsilon);
+                log_probs(logits, group.masks(), &drawn.order, temperature, epsilon).unwrap()
+            };
+            assert_eq!(drawn.step_log_probs, steps(&moved));
+            let difference = drawn.step_log_probs.iter().zip(steps(&before)).map(|(a, b)| a - b);
+            apart = difference.fold(apart, |apart, d| apart.max(d.abs()));
+        }
+    }
+    assert!(apart > 1e-3, "the champion would have drawn alike: {apart}");
 }
