@@ -14,6 +14,8 @@ pub mod off_policy;
 pub mod offline;
 pub mod online;
 pub mod optimise;
+#[cfg(test)]
+mod pins;
 pub mod rollout;
 pub mod rrpo;
 pub mod smart_rag;

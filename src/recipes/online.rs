@@ -145,13 +145,14 @@ impl OnlineLearner {
         if config.utility_weight > 0.0 && epochs > 0 {
             self.train(live, groups, &utilities, run)?;
             if config.marginals > 0 {
-                groups::go_on(live, config, groups, environment, device)?;
+                groups::go_on((live, run.report.steps), config, groups, environment, device)?;
                 self.calibrate(live, groups)?;
                 let epochs = epochs.div_ceil(stop::EPOCHS_FOR_ONE);
                 self.train(live, groups, &Phase { name: "stop", epochs, ..utilities }, run)?;
             }
         }
-        groups::draw_from(live, config, groups, environment, device, run.rng)?;
+        let drawing = (live, run.report.steps);
+        groups::draw_from(drawing, config, groups, environment, device, run.rng)?;
         let drawing = &live.head.snapshot().map_err(model)?;
         let phase = Phase {
             name: config.objective.name(),

@@ -119,13 +119,15 @@ impl Choices {
         if shown.is_empty() {
             return Ok(None);
         }
-        let record = |s: &&Shown<'_>| Recorded {
-            list: s.list as u32,
-            candidates: s.candidates,
-            masks: s.masks,
-            order: &s.continuation.order,
-        };
-        let recorded: Vec<_> = shown.iter().map(record).collect();
+        let recorded: Vec<_> = shown
+            .iter()
+            .map(|s| Recorded {
+                list: s.list as u32,
+                candidates: s.candidates,
+                masks: s.masks,
+                order: &s.continuation.order,
+            })
+            .collect();
         let steps =
             Trajectories::new(&recorded, n, device).map_err(|e| Error::Msg(e.to_string()))?;
         let margins = steps.stop_margins(&steps.all_log_probs(output, 1.0)?)?;

@@ -156,9 +156,10 @@ fn group<'a>(
     }))
 }
 
-/// Asks what the greedy list of each group under `live` earns if it is made to go on.
+/// Asks what the greedy list of each group under `live` earns if it is made to go on; `done`
+/// steps have been made.
 pub(super) fn go_on(
-    live: &Live,
+    (live, done): (&Live, u64),
     config: &OnlineConfig,
     groups: &mut [Group<'_>],
     environment: &dyn Environment,
@@ -166,7 +167,7 @@ pub(super) fn go_on(
 ) -> Result<(), LearnError> {
     let mut asked = Vec::with_capacity(groups.len());
     for group in groups.iter_mut() {
-        group.moved = live.states(group)?;
+        group.moved = live.states(group, done)?;
         let logits = logits(&live.head, group.drawing_states(), device).map_err(super::model)?;
         group.continuation = Continuation::of(&logits, group.masks(), config.marginals)
             .map_err(|error| LearnError::Model(error.to_string()))?;
@@ -182,9 +183,9 @@ pub(super) fn go_on(
 }
 
 /// Gives each group the selections that `live` draws, trunk and head as they are now, with their
-/// rewards.
+/// rewards; `done` steps have been made.
 pub(super) fn draw_from(
-    live: &Live,
+    (live, done): (&Live, u64),
     config: &OnlineConfig,
     groups: &mut [Group<'_>],
     environment: &dyn Environment,
@@ -195,7 +196,7 @@ pub(super) fn draw_from(
         Exploration::Sample { temperature: config.temperature, epsilon: config.epsilon };
     let mut drawn: Vec<Vec<Selection>> = Vec::with_capacity(groups.len());
     for group in groups.iter_mut() {
-        group.moved = live.states(group)?;
+        group.moved = live.states(group, done)?;
         let logits = logits(&live.head, group.drawing_states(), device).map_err(super::model)?;
         let one = |_| select(&logits, group.masks(), exploration, rng);
         let selections: Result<Vec<_>, _> = (0..config.rollouts).map(one).collect();

@@ -69,10 +69,14 @@ impl Live {
     }
 
     /// The states of a group by the trunk as it is now, rounded as they are served; `None` where the
-    /// trunk is frozen.
+    /// trunk is frozen. `done`: steps made so far, for the error.
+    ///
+    /// # Errors
+    /// The trunk fails, or gives states that are not finite: training has diverged.
     pub(super) fn states(
         &self,
         group: &Group<'_>,
+        done: u64,
     ) -> std::result::Result<Option<CandidateStates>, LearnError> {
         let Some(trunk) = &self.trunk else { return Ok(None) };
         let read = || -> Result<Vec<f32>> {
@@ -83,7 +87,7 @@ impl Live {
         };
         let values = read().map_err(super::model)?;
         let states = CandidateStates::new(group.states.width(), values)
-            .map_err(|error| LearnError::Model(format!("cannot read candidates anew: {error}")))?;
+            .map_err(|error| LearnError::Diverged { step: done, reason: error.to_string() })?;
         Ok(Some(states))
     }
 

@@ -232,8 +232,9 @@ fn the_warm_up_goes_on_while_one_more_document_is_worth_its_price() {
         found.push(stopping(&candidate, &train));
     }
     let [(one, one_long), (two, two_long)] = found[..] else { panic!("{found:?}") };
-    assert!(two < 0.35 && two_long > 1.7, "two that belong together: {found:?}");
-    assert!(one > 0.5 && one_long < 1.3, "one is enough: {found:?}");
+    assert!(two < 0.1 && two_long > 1.9, "two that belong together: {found:?}");
+    // The stop is held against the best of the others, which are four.
+    assert!(one > 0.2 && one_long < 1.1, "one is enough: {found:?}");
 }
 
 #[test]

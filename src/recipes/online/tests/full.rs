@@ -129,7 +129,7 @@ fn groups_of<'a>(
     let (config, environment) = (&learner.config, &*learner.environment);
     let (champion, cpu) = (learner.contender(), Device::Cpu);
     let mut groups = groups::collect(config, champion, samples, environment, &cpu).unwrap().0;
-    groups::draw_from(live, config, &mut groups, environment, &cpu, &mut rng).unwrap();
+    groups::draw_from((live, 0), config, &mut groups, environment, &cpu, &mut rng).unwrap();
     groups
 }
 

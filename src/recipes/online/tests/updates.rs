@@ -10,7 +10,7 @@ fn laid_out<'a>(learner: &mut OnlineLearner, samples: &'a [Sample]) -> (Live, Ve
     let (champion, cpu) = (learner.contender(), Device::Cpu);
     let mut groups = groups::collect(config, champion, samples, environment, &cpu).unwrap().0;
     let mut rng = StdRng::seed_from_u64(0);
-    groups::draw_from(&live, config, &mut groups, environment, &cpu, &mut rng).unwrap();
+    groups::draw_from((&live, 0), config, &mut groups, environment, &cpu, &mut rng).unwrap();
     (live, groups)
 }
 
