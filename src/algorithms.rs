@@ -6,6 +6,7 @@ pub mod doubly_robust;
 pub mod dpo;
 pub mod gae;
 pub mod kl_control;
+pub mod listwise;
 pub mod marginal;
 pub mod ppo;
 pub mod rrpo;

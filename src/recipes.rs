@@ -1,4 +1,5 @@
-//! A training system is one file here, read from paper to code. Recipes share functions, never loops.
+//! A training system is one file here, read from paper to code. Recipes over lists share
+//! one loop (`optimise.rs`) and give it their losses.
 
 pub mod dynamic_rag;
 pub mod examiner;
@@ -13,9 +14,13 @@ pub mod noise;
 pub mod off_policy;
 pub mod offline;
 pub mod online;
+pub mod optimise;
+#[cfg(test)]
+mod pins;
 pub mod rollout;
 pub mod rrpo;
 pub mod smart_rag;
+pub mod stop;
 #[cfg(test)]
 mod toy;
 pub mod train_reader;

@@ -18,7 +18,7 @@ use actors::types::{
 };
 use futures::{FutureExt, StreamExt};
 use serde::{Deserialize, Serialize};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -52,10 +52,14 @@ pub struct CacheCounts {
     pub misses: u64,
 }
 
-/// What decides an answer: the question, and the documents in order by id and content.
+/// What decides an answer: the question with its tenant and metadata, which say what kind of answer
+/// is wanted, and the documents in order by id and content. The id of a query and the time at which
+/// it was asked decide nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Key {
     question: String,
+    tenant: Option<String>,
+    metadata: BTreeMap<String, String>,
     documents: Vec<(String, u64)>,
 }
 
@@ -63,11 +67,16 @@ impl Key {
     fn of(trial: &Trial) -> Self {
         let entry = |document: &Document| {
             let mut hasher = DefaultHasher::new();
-            (&document.title, &document.text).hash(&mut hasher);
+            (&document.title, &document.text, &document.metadata).hash(&mut hasher);
             (document.id.0.clone(), hasher.finish())
         };
-        let documents = trial.documents.iter().map(entry).collect();
-        Self { question: trial.query.text.clone(), documents }
+        let query = &trial.query;
+        Self {
+            question: query.text.clone(),
+            tenant: query.tenant.clone(),
+            metadata: query.metadata.clone(),
+            documents: trial.documents.iter().map(entry).collect(),
+        }
     }
 
     /// A name for the trial: equal trials have equal names, so a judge gives them equal seeds.

@@ -24,6 +24,28 @@ pub fn printed(rewards: &[f64], baseline: &[f64], gamma: f64, lambda: f64) -> Ve
     discounted(steps, gamma * lambda, |t| rewards[t] + gamma * next(t) - baseline[t])
 }
 
+/// What the others of a group earned on average after each of `steps` documents: the baseline of
+/// REINFORCE leave-one-out (Kool et al. 2019; Ahmadian et al. 2024), which does not depend on what it
+/// is compared with, so that the advantages of a group have mean zero and stay unbiased.
+///
+/// others: prefix rewards of the other draws of the same policy, each after 1, 2, … documents; what
+/// has stopped earlier has later what it had by then. `None` where there is no other.
+pub fn leave_one_out<'a>(
+    others: impl Iterator<Item = &'a [f64]>,
+    steps: usize,
+) -> Option<Vec<f64>> {
+    let (mut sums, mut count) = (vec![0.0; steps], 0.0);
+    for rewards in others {
+        let last = rewards.last().copied()?;
+        for (t, sum) in sums.iter_mut().enumerate() {
+            *sum += rewards.get(t).copied().unwrap_or(last);
+        }
+        count += 1.0;
+    }
+    sums.iter_mut().for_each(|sum| *sum /= count);
+    (count > 0.0).then_some(sums)
+}
+
 fn discounted(steps: usize, factor: f64, delta: impl Fn(usize) -> f64) -> Vec<f64> {
     let mut advantages = vec![0.0; steps];
     let mut tail = 0.0;
@@ -89,6 +111,23 @@ mod tests {
         let mut same = [0.7; 3];
         whiten(&mut same);
         assert_eq!(same, [0.0; 3]);
+    }
+
+    #[test]
+    fn leave_one_out_by_hand() {
+        let (a, b) = ([0.2, 0.6, 0.9], [0.4]);
+        let mean = leave_one_out([a.as_slice(), b.as_slice()].into_iter(), 3);
+        let expected = [0.3, 0.5, 0.65];
+        let near = |found: &[f64]| found.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-12);
+        assert!(mean.as_deref().is_some_and(near), "{mean:?}");
+        assert_eq!(leave_one_out(std::iter::empty(), 2), None);
+        // Whatever the rewards, the advantages of a group add up to nothing.
+        let rewards = [[0.1], [0.7], [0.7], [1.0]];
+        let advantage = |i: usize| {
+            let others = (0..4).filter(|j| *j != i).map(|j| rewards[j].as_slice());
+            rewards[i][0] - leave_one_out(others, 1).map_or(0.0, |mean| mean[0])
+        };
+        assert!((0..4).map(advantage).sum::<f64>().abs() < 1e-12);
     }
 
     #[test]

@@ -7,9 +7,11 @@ use candle_core::{Result, Tensor};
 
 /// Binary cross-entropy of σ(scores) against utilities.
 ///
-/// scores: (B, n) f32; utilities: (B, n) in [0, 1]; known: (B, n), 1 where the utility is known and
-/// else 0. Scalar: mean over the known, 0 if there is none. Computed from logits without overflow.
+/// scores: (B, n) f32; utilities: (B, n), bounded to [0, 1] here, for beyond it the loss has no
+/// minimum; known: (B, n), 1 where the utility is known and else 0. Scalar: mean over the known, 0
+/// if there is none. Computed from logits without overflow.
 pub fn regression(scores: &Tensor, utilities: &Tensor, known: &Tensor) -> Result<Tensor> {
+    let utilities = &utilities.clamp(0f64, 1f64)?;
     // −y ln σ(s) − (1 − y) ln σ(−s) = relu(s) − s·y + ln(1 + e^−|s|)
     let soft = ((scores.abs()?.neg()?.exp()? + 1.0)?.log()? + scores.relu()?)?;
     let terms = (soft - (scores * utilities)?)?;
@@ -22,6 +24,23 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
     use candle_core::{Device, Var};
+
+    #[test]
+    fn a_reward_outside_its_range_counts_as_the_end_of_it() {
+        let at = |target: f32| {
+            let scores = Var::new(&[[40f32, -40.0]], &Device::Cpu).unwrap();
+            let targets = Tensor::new(&[[target, target]], &Device::Cpu).unwrap();
+            let known = Tensor::ones((1, 2), candle_core::DType::F32, &Device::Cpu).unwrap();
+            let loss = regression(&scores, &targets, &known).unwrap();
+            let grads = loss.backward().unwrap();
+            let grad = grads.get(&scores).unwrap().to_vec2::<f32>().unwrap();
+            (loss.to_scalar::<f32>().unwrap(), grad)
+        };
+        // Without a bound the loss of a target beyond 1 has no minimum: it falls for ever.
+        assert_eq!(at(1.3), at(1.0));
+        assert_eq!(at(-0.2), at(0.0));
+        assert!(at(1.3).0 >= 0.0 && at(1.3).1[0][0].abs() < 1e-6);
+    }
 
     #[test]
     fn loss_and_gradient_by_hand() {

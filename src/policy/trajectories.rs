@@ -108,8 +108,19 @@ impl Trajectories {
 
     /// (R, T) f32: log-probability of the action taken; 0 at padding.
     pub fn taken(&self, all_log_probs: &Tensor) -> Result<Tensor> {
-        let taken = all_log_probs.gather(&self.actions.unsqueeze(2)?, D::Minus1)?.squeeze(2)?;
-        taken * &self.steps
+        self.at_actions(all_log_probs)? * &self.steps
+    }
+
+    /// (R, T) f32: log-odds of the stop against the action taken, which at temperature 1 is the
+    /// difference of their logits; about -1e9 where the stop is masked, 0 at padding and at the stop.
+    pub fn stop_margins(&self, all_log_probs: &Tensor) -> Result<Tensor> {
+        let stop = self.closed.dim(D::Minus1)? - 1;
+        let stop = all_log_probs.narrow(D::Minus1, stop, 1)?.squeeze(2)?;
+        stop - self.at_actions(all_log_probs)?
+    }
+
+    fn at_actions(&self, all_log_probs: &Tensor) -> Result<Tensor> {
+        all_log_probs.gather(&self.actions.unsqueeze(2)?, D::Minus1)?.squeeze(2)
     }
 }
 

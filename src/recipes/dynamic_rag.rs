@@ -27,10 +27,11 @@
 //! place of a language model's token string, so no output can be malformed. Weights are chosen
 //! between epochs by the greedy reward on validation questions.
 
-use super::fit::{Fit, Point, RecipeError, batch, rng_of, steps_per_pass};
+use super::fit::{RecipeError, rng_of};
 use super::instance::Instance;
 use super::lists::{Lists, PhaseReport, RecipeReport, Schedule, Tools, in_range, trajectories};
-use super::rollout::{Credit, Rollout, draw, greedy_reward, logits, rewards};
+use super::optimise::{Course, optimise, taken};
+use super::rollout::{Credit, Rollout, draw, logits, rewards};
 use crate::algorithms::{dpo, sft};
 use crate::policy::head::Head;
 use actors::types::{Exploration, SelectionLimits};
@@ -202,34 +203,27 @@ fn clone(
         let reason = "no question has a candidate".to_owned();
         return Err(RecipeError::Nothing { phase: CLONE.to_owned(), reason });
     }
-    let (head, variables) = start.trainable()?;
     let schedule = &config.clone;
-    let args = schedule.optimizer(shown.len());
-    let mut fit = Fit::start(CLONE, &variables, args, tools.keep)?;
-    let (width, per_pass) = (head.config().state_width(), passes(schedule, shown.len()));
-    let mut curve = Vec::new();
-    while fit.steps_done() < schedule.steps(shown.len()) {
-        let step = fit.steps_done();
-        let chosen = batch(config.seed, CLONE, step, (shown.len(), schedule.batch_queries));
+    let course = Course {
+        phase: CLONE,
+        seed: config.seed,
+        schedule,
+        count: shown.len(),
+        validation: (&[], limits),
+        may_keep_start: false,
+    };
+    let width = start.config().state_width();
+    let (round, report) = optimise(&course, start, tools, &mut |head, (chosen, step), tools| {
         let instances: Vec<&Instance> = chosen.iter().map(|&i| shown[i].0).collect();
         let selections: Vec<(usize, &[u32])> =
             chosen.iter().enumerate().map(|(b, &i)| (b, shown[i].1.as_slice())).collect();
         let hide = (schedule.dropout, (config.seed, CLONE, step));
         let lists = Lists::new(&instances, width, hide, tools.device)?;
-        let output = lists.forward(&head)?;
         let steps = trajectories(&instances, &selections, (lists.n, limits), tools.device)?;
-        let taken = steps.taken(&steps.all_log_probs(&output, 1.0)?)?;
-        fit.step(&sft::negative_log_likelihood(&taken)?)?;
-        if fit.steps_done().is_multiple_of(per_pass) {
-            let point = Point { step: fit.steps_done(), loss: fit.mean_loss(), reward: None };
-            (tools.progress)(CLONE, point);
-            curve.push(point);
-        }
-    }
-    let (steps, examples) = (fit.steps_done(), shown.len());
-    let best = fit.finish()?;
-    let phase = PhaseReport { phase: CLONE.to_owned(), steps, examples, curve, best };
-    Ok((head.snapshot()?, phase))
+        let taken = steps.taken(&steps.all_log_probs(&lists.forward(head)?, 1.0)?)?;
+        Ok(sft::negative_log_likelihood(&taken)?)
+    })?;
+    Ok((round.last, report))
 }
 
 /// One preference: a question with its best and its worst drawn selection.
@@ -310,64 +304,44 @@ fn prefer(
     tools: &mut Tools<'_>,
 ) -> Result<(Head, PhaseReport), RecipeError> {
     let name = if round == 1 { "prefer".to_owned() } else { format!("prefer-{round}") };
-    let (head, variables) = reference.trainable()?;
     let (schedule, limits) = (&config.prefer, config.limits);
-    let mut fit = Fit::start(&name, &variables, schedule.optimizer(pairs.len()), tools.keep)?;
-    let (width, per_pass) = (head.config().state_width(), passes(schedule, pairs.len()));
-    let mut curve = Vec::new();
-    let measure = |head: &Head, tools: &Tools<'_>| {
-        greedy_reward(head, validation, limits, tools.environment, tools.device)
+    let course = Course {
+        phase: &name,
+        seed: config.seed,
+        schedule,
+        count: pairs.len(),
+        validation: (validation, limits),
+        may_keep_start: true,
     };
-    if fit.steps_done() == 0
-        && let Some(reward) = measure(&head, tools)?
-    {
-        fit.consider(reward)?;
-    }
-    while fit.steps_done() < schedule.steps(pairs.len()) {
-        let step = fit.steps_done();
-        let chosen = batch(config.seed, &name, step, (pairs.len(), schedule.batch_queries));
-        let instances: Vec<&Instance> = chosen.iter().map(|&i| pairs[i].instance).collect();
-        let better = chosen.iter().enumerate().map(|(b, &i)| (b, &pairs[i].chosen.order[..]));
-        let worse = chosen.iter().enumerate().map(|(b, &i)| (b, &pairs[i].rejected.order[..]));
-        let selections: Vec<(usize, &[u32])> = better.chain(worse).collect();
-        let hide = (schedule.dropout, (config.seed, name.as_str(), step));
-        let lists = Lists::new(&instances, width, hide, tools.device)?;
-        let steps = trajectories(&instances, &selections, (lists.n, limits), tools.device)?;
-        let whole = |head: &Head| -> Result<_, RecipeError> {
-            let all = steps.all_log_probs(&lists.forward(head)?, 1.0)?;
-            let sums = steps.taken(&all)?.sum(D::Minus1)?;
-            let half = instances.len();
-            Ok((sums.narrow(0, 0, half)?, sums.narrow(0, half, half)?))
-        };
-        let (chosen, rejected) = whole(&head)?;
-        let (by_reference, by_reference_rejected) = whole(reference)?;
-        let loss = dpo::preference(
-            &chosen,
-            &rejected,
-            &by_reference.detach(),
-            &by_reference_rejected.detach(),
-            config.beta,
-            config.sft_weight,
-        )?;
-        fit.step(&loss.loss)?;
-        if fit.steps_done().is_multiple_of(per_pass) {
-            let reward = measure(&head, tools)?;
-            let point = Point { step: fit.steps_done(), loss: fit.mean_loss(), reward };
-            (tools.progress)(&name, point);
-            curve.push(point);
-            if let Some(reward) = reward {
-                fit.consider(reward)?;
-            }
-        }
-    }
-    let (steps, examples) = (fit.steps_done(), pairs.len());
-    let best = fit.finish()?;
-    let phase = PhaseReport { phase: name, steps, examples, curve, best };
-    Ok((head.snapshot()?, phase))
-}
-
-fn passes(schedule: &Schedule, count: usize) -> u64 {
-    steps_per_pass(count, schedule.batch_queries)
+    let width = reference.config().state_width();
+    let (round, report) =
+        optimise(&course, reference, tools, &mut |head, (chosen, step), tools| {
+            let instances: Vec<&Instance> = chosen.iter().map(|&i| pairs[i].instance).collect();
+            let better = chosen.iter().enumerate().map(|(b, &i)| (b, &pairs[i].chosen.order[..]));
+            let worse = chosen.iter().enumerate().map(|(b, &i)| (b, &pairs[i].rejected.order[..]));
+            let selections: Vec<(usize, &[u32])> = better.chain(worse).collect();
+            let hide = (schedule.dropout, (config.seed, name.as_str(), step));
+            let lists = Lists::new(&instances, width, hide, tools.device)?;
+            let steps = trajectories(&instances, &selections, (lists.n, limits), tools.device)?;
+            let whole = |head: &Head| -> Result<_, RecipeError> {
+                let all = steps.all_log_probs(&lists.forward(head)?, 1.0)?;
+                let sums = steps.taken(&all)?.sum(D::Minus1)?;
+                let half = instances.len();
+                Ok((sums.narrow(0, 0, half)?, sums.narrow(0, half, half)?))
+            };
+            let (chosen, rejected) = whole(head)?;
+            let (by_reference, by_reference_rejected) = whole(reference)?;
+            let loss = dpo::preference(
+                &chosen,
+                &rejected,
+                &by_reference.detach(),
+                &by_reference_rejected.detach(),
+                config.beta,
+                config.sft_weight,
+            )?;
+            Ok(loss.loss)
+        })?;
+    Ok((taken(round.best, round.last)?, report))
 }
 
 #[cfg(test)]

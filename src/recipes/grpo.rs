@@ -14,11 +14,12 @@
 //! spread teaches nothing and is left out. Everything else (draws, batches, the clipped objective) is
 //! RRPO's, so that the two differ in their credit alone.
 
-use super::fit::{Fit, Point, RecipeError, batch, steps_per_pass};
+use super::fit::RecipeError;
 use super::instance::Instance;
-use super::lists::{PhaseReport, RecipeReport, Round, Schedule, Tools, better, over_steps, taken};
-use super::rollout::{Rollout, greedy_reward};
-use super::rrpo::{Credited, Group, RrpoConfig, loss, rollouts};
+use super::lists::{RecipeReport, Schedule, Tools, over_steps};
+use super::optimise::{better, optimise, taken};
+use super::rollout::Rollout;
+use super::rrpo::{Credited, Group, RrpoConfig, course, loss, rollouts};
 use super::utilities;
 use crate::algorithms::advantage;
 use crate::policy::head::Head;
@@ -112,9 +113,9 @@ pub fn train(
     if config.utilities.epochs > 0 {
         let how = (config.seed, &config.utilities);
         let on = (validation, config.limits, &mut report.trials);
-        let (warmed, phase) = utilities::warm_up(how, &head, instances, on, tools)?;
+        let (warmed, phases) = utilities::warm_up(how, &head, instances, on, tools)?;
         head = warmed;
-        report.phases.push(phase);
+        report.phases.extend(phases);
     }
     let reference = head.snapshot()?;
     let mut chosen = None;
@@ -125,21 +126,21 @@ pub fn train(
             // The policy has made up its mind: nothing is left to compare.
             break;
         }
+        let phase = format!("group-{round}");
         if groups.is_empty() {
             let reason = "no question has selections whose rewards differ".to_owned();
-            return Err(RecipeError::Nothing { phase: name(round), reason });
+            return Err(RecipeError::Nothing { phase, reason });
         }
-        let (next, phase) =
-            optimise(config, (&head, &reference), &groups, (round, validation), tools)?;
+        let course = course(config, &phase, groups.len(), (round, validation));
+        let (next, phase) = optimise(&course, &head, tools, &mut |head, (chosen, _), tools| {
+            let picked: Vec<&Group<'_>> = chosen.iter().map(|&i| &groups[i]).collect();
+            loss(config, (head, &reference), &picked, tools)
+        })?;
         head = next.last;
         report.phases.push(phase);
         chosen = better(chosen, next.best);
     }
     Ok((taken(chosen, head)?, report))
-}
-
-fn name(round: u64) -> String {
-    format!("group-{round}")
 }
 
 /// Every selection of a group has its reward, whitened within the group, on every step.
@@ -160,49 +161,6 @@ fn credited<'a>(instances: &[&'a Instance], drawn: &[(usize, Rollout)]) -> Vec<G
         groups.push(Group { instance: instances[group[0].0], selections });
     }
     groups
-}
-
-fn optimise(
-    config: &RrpoConfig,
-    (start, reference): (&Head, &Head),
-    groups: &[Group<'_>],
-    (round, validation): (u64, &[&Instance]),
-    tools: &mut Tools<'_>,
-) -> Result<(Round, PhaseReport), RecipeError> {
-    let phase = name(round);
-    let (head, variables) = start.trainable()?;
-    let (schedule, count) = (&config.optimise, groups.len());
-    let size = schedule.batch_queries;
-    let mut fit = Fit::start(&phase, &variables, schedule.optimizer(count), tools.keep)?;
-    let mut curve = Vec::new();
-    let measure = |head: &Head, tools: &Tools<'_>| {
-        greedy_reward(head, validation, config.limits, tools.environment, tools.device)
-    };
-    if fit.steps_done() == 0
-        && round == 1
-        && let Some(reward) = measure(&head, tools)?
-    {
-        fit.consider(reward)?;
-    }
-    while fit.steps_done() < schedule.steps(count) {
-        let chosen = batch(config.seed, &phase, fit.steps_done(), (count, size));
-        let picked: Vec<&Group<'_>> = chosen.iter().map(|&i| &groups[i]).collect();
-        fit.step(&loss(config, (&head, reference), &picked, tools)?)?;
-        if fit.steps_done().is_multiple_of(steps_per_pass(count, size)) {
-            let reward = measure(&head, tools)?;
-            let point = Point { step: fit.steps_done(), loss: fit.mean_loss(), reward };
-            (tools.progress)(&phase, point);
-            curve.push(point);
-            if let Some(reward) = reward {
-                fit.consider(reward)?;
-            }
-        }
-    }
-    let steps = fit.steps_done();
-    let best = fit.finish_as_is()?;
-    let score = best.as_ref().map(|(score, _)| *score);
-    let phase = PhaseReport { phase, steps, examples: count, curve, best: score };
-    Ok((Round { last: head.snapshot()?, best }, phase))
 }
 
 #[cfg(test)]

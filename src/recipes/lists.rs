@@ -3,9 +3,11 @@
 //!
 //! Functions only: the loops are the recipes' own. Knows no reward.
 
-use super::fit::{Best, Point, RecipeError, rng_of, steps_per_pass};
+use super::fit::{Point, RecipeError, rng_of, steps_per_pass};
 use super::instance::Instance;
+use super::optimise::Choice;
 use super::rollout::pad;
+use crate::policy::features::SCALARS;
 use crate::policy::head::{Head, HeadOutput};
 use crate::policy::optimizer::OptimizerArgs;
 use crate::policy::trajectories::{Recorded, Trajectories};
@@ -13,6 +15,7 @@ use actors::ports::Environment;
 use actors::types::SelectionLimits;
 use candle_core::{Device, Tensor};
 use rand::Rng as _;
+use rand::rngs::StdRng;
 use serde::{Deserialize, Serialize};
 
 /// What a recipe works with.
@@ -108,8 +111,8 @@ pub struct Lists {
 }
 
 impl Lists {
-    /// The lists of a minibatch; `dropout` of the columns of all its states hidden, chosen by
-    /// (seed, phase, step).
+    /// The lists of a minibatch; `dropout` of the encoder's columns hidden, chosen by (seed, phase,
+    /// step).
     pub fn new(
         batch: &[&Instance],
         width: usize,
@@ -121,10 +124,8 @@ impl Lists {
         if dropout > 0.0 {
             let (seed, phase, step) = draw;
             let mut rng = rng_of(seed, phase, step);
-            let scale = (1.0 / (1.0 - dropout)) as f32;
-            let column = |_| if rng.random_bool(dropout) { 0.0 } else { scale };
-            let columns: Vec<f32> = (0..width).map(column).collect();
-            states = states.broadcast_mul(&Tensor::from_vec(columns, (1, 1, width), device)?)?;
+            let columns = hidden_columns((batch.len(), width), dropout, &mut rng, device)?;
+            states = states.broadcast_mul(&columns)?;
         }
         Ok(Self { states, present, n })
     }
@@ -133,6 +134,24 @@ impl Lists {
     pub fn forward(&self, head: &Head) -> Result<HeadOutput, RecipeError> {
         Ok(head.forward(&self.states, &self.present)?)
     }
+}
+
+/// (B, 1, width) factors that hide columns of the encoder's state, the same ones in the whole list:
+/// the head must not lean on single dimensions of the trunk. The scalar features, which come last,
+/// stay as they are; what is left of the others is scaled up by 1 / (1 − dropout).
+pub fn hidden_columns(
+    (lists, width): (usize, usize),
+    dropout: f64,
+    rng: &mut StdRng,
+    device: &Device,
+) -> candle_core::Result<Tensor> {
+    let embedding = width.saturating_sub(SCALARS.len());
+    let keep = (1.0 / (1.0 - dropout)) as f32;
+    let mut factors = vec![1f32; lists * width];
+    for list in factors.chunks_mut(width.max(1)) {
+        list[..embedding].fill_with(|| if rng.random::<f64>() < dropout { 0.0 } else { keep });
+    }
+    Tensor::from_vec(factors, (lists, 1, width), device)
 }
 
 /// Selections of a minibatch as tensors: `(position of the instance in the batch, order)` each.
@@ -179,36 +198,6 @@ pub fn over_steps(credits: &[f64], documents: usize, steps: usize) -> Vec<f64> {
     (0..steps).map(of).collect()
 }
 
-/// How a round of drawing and optimising ended: the next goes on from the last weights, for a round
-/// may be too short to change a greedy selection, and the best of all rounds are taken in the end.
-pub struct Round {
-    /// The weights after its last step.
-    pub last: Head,
-    /// The best by validation reward, where that was measured.
-    pub best: Option<Best>,
-}
-
-/// The better of two; of equals the later.
-pub fn better(before: Option<Best>, now: Option<Best>) -> Option<Best> {
-    match (before, now) {
-        (Some(before), Some(now)) => Some(if now.0 >= before.0 { now } else { before }),
-        (before, now) => now.or(before),
-    }
-}
-
-/// The chosen weights as a head; `last` where there was nothing to choose by.
-///
-/// # Errors
-/// Weights of another head.
-pub fn taken(chosen: Option<Best>, last: Head) -> Result<Head, RecipeError> {
-    match chosen {
-        None => Ok(last),
-        Some((_, tensors)) => {
-            Head::from_tensors(last.config().clone(), tensors).map_err(RecipeError::Model)
-        }
-    }
-}
-
 /// One phase as the report has it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct PhaseReport {
@@ -222,6 +211,8 @@ pub struct PhaseReport {
     pub curve: Vec<Point>,
     /// Best validation reward, whose weights were taken.
     pub best: Option<f64>,
+    /// How much of that choice is noise; `None` where nothing was measured.
+    pub choice: Option<Choice>,
 }
 
 /// What a recipe did.
@@ -239,6 +230,7 @@ pub struct RecipeReport {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
+    use actors::types::CandidateStates;
 
     #[test]
     fn credits_lie_over_documents_and_the_stop() {
@@ -246,6 +238,32 @@ mod tests {
         assert_eq!(over_steps(&[0.1, 0.2], 2, 2), [0.1, 0.2], "a forced end is no step");
         assert_eq!(over_steps(&[0.7], 3, 4), [0.7; 4], "one credit is everyone's");
         assert_eq!(over_steps(&[0.7], 0, 1), [0.7], "stopping at once");
+    }
+
+    #[test]
+    fn dropout_hides_columns_of_the_encoder_and_no_scalar_feature() {
+        use super::super::toy;
+        let mut instances = toy::instances(8, 1);
+        let width = instances[0].states.width();
+        for instance in &mut instances {
+            instance.states = CandidateStates::new(width, vec![1.0; 5 * width]).unwrap();
+        }
+        let batch: Vec<&Instance> = instances.iter().collect();
+        let lists = Lists::new(&batch, width, (0.5, (1, "phase", 3)), &Device::Cpu).unwrap();
+        let states = lists.states.to_vec3::<f32>().unwrap();
+        let (mut hidden, mut masks) = (0, std::collections::HashSet::new());
+        for list in &states {
+            for row in list {
+                assert_eq!(row, &list[0], "a list has one mask");
+                assert!(row[toy::EMBEDDING..].iter().all(|v| *v == 1.0), "{row:?}");
+                assert!(row[..toy::EMBEDDING].iter().all(|v| *v == 0.0 || *v == 2.0));
+            }
+            let mask: Vec<bool> = list[0][..toy::EMBEDDING].iter().map(|v| *v == 0.0).collect();
+            hidden += mask.iter().filter(|h| **h).count();
+            masks.insert(mask);
+        }
+        // 32 columns at one half: between 6 and 26 but for a chance of 1 in 2,000.
+        assert!((6..=26).contains(&hidden) && masks.len() > 2, "{hidden} hidden, {masks:?}");
     }
 
     #[test]

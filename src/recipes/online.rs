@@ -1,30 +1,34 @@
-//! `online`: what production runs. Learns from judged episodes, off-policy corrected. Clip and KL hold
-//! the sequence objective near the head that drew its selections; that the result may serve at all is
-//! for the gate to say.
+//! `online`: what production runs. Learns from judged episodes, off-policy corrected. The clip
+//! holds the sequence objective near the policy that drew its selections, the KL every phase near the
+//! champion; that the result may serve at all is for the gate to say.
 //!
 //! One update: take judged episodes → reward each candidate alone by the environment (generator and
-//! judge, cached) and regress the scores on that → draw selections of each query from the head so
-//! warmed, beside the one that was served with its logged propensity → reward them, compare with the
-//! champion's greedy selection → clipped policy-gradient steps (RRPO) or best/worst pairs
-//! (DynamicRAG's DPO).
+//! judge, cached) and regress the scores on that → make greedy lists go on, and regress the stop on
+//! what each further document adds → draw selections of each query from the policy so warmed, beside
+//! the one that was served with its logged propensity → reward them and compare them with each other
+//! → clipped policy-gradient steps (RRPO) or best/worst pairs (DynamicRAG's DPO).
 //!
 //! | constant | value | from |
 //! |---|---|---|
 //! | clip | 0.2 | PPO, eq. 7; RRPO does not state its own |
 //! | β of DPO | 0.1 | default of the trainer DynamicRAG used; the paper states none |
 //! | pairs | best vs worst of the group | DynamicRAG eq. 4, with a minimum gap and without duplicates |
-//! | reference | the head that drew | RRPO freezes its first policy; here KL and clip are to the warmed head |
-//! | advantage | terminal, minus the reference's greedy reward | RRPO §2.3 in self-critical form |
+//! | reference of DPO | the policy that drew | RRPO freezes its first policy; here the warmed one |
+//! | KL | to the champion, in every phase | what serves is what a candidate is compared with |
+//! | advantage | terminal, minus the mean of the other draws | REINFORCE leave-one-out |
 //!
 //! Changed from the papers, and why: the ratio is to the logged behaviour and not to the reference,
 //! so a clipped step can still be taken back; a learned stop makes the sum of prefix rewards favour
-//! long lists, therefore the default credit is the reward of the whole selection.
+//! long lists, therefore the default credit is the reward of the whole selection; the baseline is
+//! what the same policy's other draws earn, for against another policy's greedy selection every
+//! draw of a query may be good or bad.
 //!
 //! Two trainable parts. `head`: the logged states are the inputs, the trunk stays as it is. `full`
 //! ([`OnlineLearner::with_trunk`]): each step reads the pairs of its queries anew by the trunk it
 //! trains, and a candidate carries the trunk's trained tensors.
 
 mod config;
+mod credit;
 mod groups;
 mod live;
 mod objective;
@@ -38,18 +42,19 @@ pub use states::{Contender, StateSource};
 use crate::policy::optimizer::OptimizerError;
 use crate::policy::reader::PairReader;
 use crate::policy::serving::{self, PolicyWeights};
-use crate::recipes::gate;
 use crate::recipes::logged::{self, Kind, Knowledge, Recipe};
+use crate::recipes::{gate, stop};
 use actors::ports::{Batch, Environment, Examination, LearnError, LearnReport, Learner, Purchases};
 use actors::types::{PolicySnapshot, PolicyStamp, PolicyVersion, Sample};
-use candle_core::Device;
 use candle_core::backprop::GradStore;
+use candle_core::{DType, Device, Tensor};
 use groups::Group;
 use live::{Live, Steps};
 use objective::Phase;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// The weights that training starts from and candidates are compared with.
@@ -70,6 +75,24 @@ pub struct OnlineLearner {
     base: Option<Arc<PairReader>>,
     /// What the last update from the log knows of rewards: the gate's control variate.
     knowledge: Option<Knowledge>,
+    /// The optimisers of the last update, by phase: the next goes on with their moments.
+    kept: BTreeMap<&'static str, Steps>,
+}
+
+/// What an update carries through its phases.
+struct Run<'a> {
+    rng: &'a mut StdRng,
+    report: &'a mut LearnReport,
+    kept: &'a mut BTreeMap<&'static str, Steps>,
+}
+
+/// Where an update is.
+#[derive(Debug, Clone, Copy)]
+struct At {
+    /// Steps made in it.
+    step: u64,
+    /// Share of the phase that is done, in [0, 1].
+    progress: f64,
 }
 
 impl OnlineLearner {
@@ -81,7 +104,8 @@ impl OnlineLearner {
         device: Device,
     ) -> Result<Self, LearnError> {
         let champion = load(champion, &device)?;
-        Ok(Self { config, device, champion, environment, base: None, knowledge: None })
+        let kept = BTreeMap::new();
+        Ok(Self { config, device, champion, environment, base: None, knowledge: None, kept })
     }
 
     /// Trains the encoder too (`full`): states are read anew by a trunk of the policy's own. `base`
@@ -146,33 +170,63 @@ impl OnlineLearner {
         Contender { head: &self.champion.weights.head, source }
     }
 
-    /// First the regression of utilities alone, then the sequence objective on selections that the
-    /// head draws once it knows them: the clip is a trust region, and from the champion's own
-    /// selections no update could leave its neighbourhood.
+    /// First the regression of utilities alone, then with the stop, then the sequence objective on
+    /// selections that the policy draws once it knows them: the clip is a trust region, and from the
+    /// champion's own selections no update could leave its neighbourhood.
     fn phases(
         &self,
         live: &Live,
         groups: &mut [Group<'_>],
-        (rng, report): (&mut StdRng, &mut LearnReport),
+        run: &mut Run<'_>,
     ) -> Result<(), LearnError> {
         let config = &self.config;
         let champion = &self.champion.weights.head;
-        if config.utility_weight > 0.0 && config.utility_epochs > 0 {
-            let (epochs, rate) = (config.utility_epochs, config.utility_learning_rate);
-            let phase = Phase { objective: None, reference: champion, epochs, rate };
-            self.train(live, groups, &phase, (rng, report))?;
-        }
-        // With a live trunk the states of the groups are the champion's, so it draws.
-        let reference = match live.trunk {
-            None => live.head.snapshot().map_err(model)?,
-            Some(_) => champion.clone(),
-        };
         let (environment, device) = (&*self.environment, &self.device);
-        groups::draw_from(&reference, config, groups, environment, device, rng)?;
-        let objective = Some(config.objective);
-        let (epochs, rate) = (config.epochs, config.learning_rate);
-        let phase = Phase { objective, reference: &reference, epochs, rate };
-        self.train(live, groups, &phase, (rng, report))
+        let (epochs, rate) = (config.utility_epochs, config.utility_learning_rate);
+        let utilities =
+            Phase { name: "utilities", objective: None, champion, drawing: champion, epochs, rate };
+        if config.utility_weight > 0.0 && epochs > 0 {
+            self.train(live, groups, &utilities, run)?;
+            if config.marginals > 0 {
+                groups::go_on((live, run.report.steps), config, groups, environment, device)?;
+                self.calibrate(live, groups)?;
+                let epochs = epochs.div_ceil(stop::EPOCHS_FOR_ONE);
+                self.train(live, groups, &Phase { name: "stop", epochs, ..utilities }, run)?;
+            }
+        }
+        let drawing = (live, run.report.steps);
+        groups::draw_from(drawing, config, groups, environment, device, run.rng)?;
+        let drawing = &live.head.snapshot().map_err(model)?;
+        let phase = Phase {
+            name: config.objective.name(),
+            objective: Some(config.objective),
+            champion,
+            drawing,
+            epochs: config.epochs,
+            rate: config.learning_rate,
+        };
+        self.train(live, groups, &phase, run)
+    }
+
+    /// Moves the stop to where the scores are now: the regression of utilities has given them another
+    /// scale, and the steps of the next phase may be too few to follow.
+    fn calibrate(&self, live: &Live, groups: &[Group<'_>]) -> Result<(), LearnError> {
+        let mut points = Vec::new();
+        for group in groups {
+            let states = group.drawing_states();
+            let (n, width) = (states.rows(), states.width());
+            let choices = || {
+                let input = Tensor::from_slice(states.values(), (1, n, width), &self.device)?;
+                let present = Tensor::ones((1, n), DType::F32, &self.device)?;
+                let output = live.head.forward(&input, &present)?;
+                match objective::choices(&output, &[group], (n, &self.device))? {
+                    None => Ok(Vec::new()),
+                    Some(choices) => choices.points(),
+                }
+            };
+            points.extend(choices().map_err(model)?);
+        }
+        stop::shift(live.head_variables(), stop::calibration(&points)).map_err(model)
     }
 
     /// Runs the passes over the groups; what is live is changed in place.
@@ -181,32 +235,37 @@ impl OnlineLearner {
         live: &Live,
         groups: &[Group<'_>],
         phase: &Phase<'_>,
-        (rng, report): (&mut StdRng, &mut LearnReport),
+        run: &mut Run<'_>,
     ) -> Result<(), LearnError> {
         let mut order: Vec<usize> = (0..groups.len()).collect();
         let per_pass = order.len().div_ceil(self.config.batch_queries);
         let total = (per_pass * phase.epochs) as u64;
-        let mut steps = Steps::new(&self.config, live, (phase.rate, total));
+        let before = run.kept.remove(phase.name);
+        let mut steps = Steps::new(&self.config, live, (phase.rate, total), before.as_ref());
+        let mut batches = 0u64;
         for _ in 0..phase.epochs {
-            order.shuffle(rng);
+            order.shuffle(run.rng);
             let mut pass = objective::Totals::default();
             for chunk in order.chunks(self.config.batch_queries) {
                 let batch: Vec<&Group<'_>> = chunk.iter().map(|&i| &groups[i]).collect();
-                let done = report.steps;
-                let gradients = self.gradients(live, &batch, phase, (rng, done, &mut pass))?;
+                let at = At { step: run.report.steps, progress: batches as f64 / total as f64 };
+                batches += 1;
+                let gradients =
+                    self.gradients(live, &batch, (phase, at), (&mut *run.rng, &mut pass))?;
                 let Some(gradients) = gradients else {
                     continue;
                 };
                 steps.step(live, &gradients).map_err(|error| match error {
                     OptimizerError::NotFinite { .. } => {
-                        LearnError::Diverged { step: done, reason: error.to_string() }
+                        LearnError::Diverged { step: at.step, reason: error.to_string() }
                     }
                     other => LearnError::Model(other.to_string()),
                 })?;
-                report.steps += 1;
+                run.report.steps += 1;
             }
-            pass.write(report);
+            pass.write(run.report);
         }
+        run.kept.insert(phase.name, steps);
         Ok(())
     }
 
@@ -216,8 +275,8 @@ impl OnlineLearner {
         &self,
         live: &Live,
         batch: &[&Group<'_>],
-        phase: &Phase<'_>,
-        (rng, done, pass): (&mut StdRng, u64, &mut objective::Totals),
+        (phase, at): (&Phase<'_>, At),
+        (rng, pass): (&mut StdRng, &mut objective::Totals),
     ) -> Result<Option<GradStore>, LearnError> {
         let size = match live.trunk {
             Some(_) => self.config.trunk_batch_queries.min(batch.len()),
@@ -225,12 +284,13 @@ impl OnlineLearner {
         };
         let mut sum = None;
         for part in batch.chunks(size.max(1)) {
-            let step = objective::loss(&self.config, live, phase, part, &self.device, rng);
+            let on = (phase, at.progress);
+            let step = objective::loss(&self.config, live, on, part, &self.device, rng);
             let Some(step) = step.map_err(model)? else { continue };
             let loss = f64::from(step.loss.to_scalar::<f32>().map_err(model)?);
             if !loss.is_finite() {
                 let reason = format!("the loss is {loss}");
-                return Err(LearnError::Diverged { step: done, reason });
+                return Err(LearnError::Diverged { step: at.step, reason });
             }
             // The loss is a mean over its part.
             let share = part.len() as f64 / batch.len() as f64;
@@ -260,7 +320,6 @@ impl Learner for OnlineLearner {
             &batch.train,
             &*self.environment,
             &self.device,
-            &mut rng,
         )?;
         if groups.len() < self.config.queries_min {
             let (found, needed) = (groups.len(), self.config.queries_min);
@@ -276,7 +335,11 @@ impl Learner for OnlineLearner {
             reward_mean: groups::reward_mean(&batch.train),
             ..Default::default()
         };
-        self.phases(&live, &mut groups, (&mut rng, &mut report))?;
+        // An update that fails leaves none: its moments led to where nothing is a number.
+        let mut kept = std::mem::take(&mut self.kept);
+        let mut run = Run { rng: &mut rng, report: &mut report, kept: &mut kept };
+        self.phases(&live, &mut groups, &mut run)?;
+        self.kept = kept;
         let weights = live.weights(&self.champion.weights).map_err(model)?;
         let bytes = serving::to_bytes(&weights).map_err(LearnError::Model)?;
         let part = if live.trunk.is_some() { "/full" } else { "" };

@@ -7,11 +7,11 @@ use super::instance::Instance;
 use crate::policy::head::Head;
 use crate::policy::selection::{Selection, SelectionLogits, select};
 use actors::ports::{Environment, Trial};
-use actors::types::{CandidateStates, Exploration, SelectionLimits};
+use actors::types::{Candidate, CandidateStates, Exploration, Query, Sample, SelectionLimits};
 use candle_core::{Device, Tensor};
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
-use std::collections::HashSet;
+use std::collections::HashMap;
 
 /// Lists whose logits are computed together.
 const FORWARD_BATCH: usize = 32;
@@ -92,8 +92,8 @@ pub fn logits(
     Ok(all)
 }
 
-/// Draws `count` selections, each list once: where a draw comes up again it is dropped, so there may
-/// be fewer. Greedy gives one.
+/// Draws `count` selections; one that comes up twice is there twice, for draws that each count once
+/// are no longer draws of the policy, and their ratio to it is not 1. Greedy gives one.
 pub fn draw(
     logits: &SelectionLogits,
     instance: &Instance,
@@ -101,17 +101,10 @@ pub fn draw(
     (exploration, count): (Exploration, usize),
     rng: &mut StdRng,
 ) -> Result<Vec<Selection>, RecipeError> {
-    let mut seen = HashSet::new();
-    let mut drawn = Vec::with_capacity(count);
     let count = if exploration == Exploration::Greedy { count.min(1) } else { count };
-    for _ in 0..count {
-        let selection = select(logits, instance.masks(limits), exploration, rng)
-            .map_err(|error| instance_error(instance, &error))?;
-        if seen.insert(selection.order.clone()) {
-            drawn.push(selection);
-        }
-    }
-    Ok(drawn)
+    let one = |_| select(logits, instance.masks(limits), exploration, rng);
+    let drawn: Result<Vec<_>, _> = (0..count).map(one).collect();
+    drawn.map_err(|error| instance_error(instance, &error))
 }
 
 fn instance_error(instance: &Instance, error: &dyn std::fmt::Display) -> RecipeError {
@@ -135,15 +128,42 @@ pub fn greedy(
     each.collect()
 }
 
-/// Rewards of selections, `[instance][selection]`; `None` where any of a selection's prefixes could
-/// not be scored.
-pub fn rewards(
+/// What the environment needs of a question: its query with references, and its documents.
+pub trait Asked {
+    /// The query, with its references.
+    fn query(&self) -> Query;
+    /// What a selection chooses from.
+    fn candidates(&self) -> &[Candidate];
+}
+
+impl Asked for &Instance {
+    fn query(&self) -> Query {
+        self.query.clone()
+    }
+
+    fn candidates(&self) -> &[Candidate] {
+        &self.candidates
+    }
+}
+
+impl Asked for &Sample {
+    fn query(&self) -> Query {
+        Query { references: self.references.clone(), ..self.episode.query.clone() }
+    }
+
+    fn candidates(&self) -> &[Candidate] {
+        &self.episode.candidates
+    }
+}
+
+/// Rewards of selections, `[question][selection]`; `None` where any of a selection's prefixes could
+/// not be scored. What comes up twice for a question is asked once.
+pub fn rewards<Q: Asked>(
     environment: &dyn Environment,
-    asked: &[(&Instance, Vec<Vec<u32>>)],
+    asked: &[(Q, Vec<Vec<u32>>)],
     credit: Credit,
 ) -> Vec<Vec<Option<Vec<f64>>>> {
-    let mut trials = Vec::new();
-    let mut scores = Vec::new();
+    let (mut trials, mut scores) = (Vec::new(), Vec::new());
     let mut put = |trials: &mut Vec<Trial>| {
         let scored = environment.rewards(trials);
         let found = scored.len();
@@ -152,25 +172,50 @@ pub fn rewards(
         scores.extend((found..trials.len()).map(|_| None));
         trials.clear();
     };
-    for (instance, orders) in asked {
+    let mut places = Vec::with_capacity(asked.len());
+    let mut next = 0;
+    for (question, orders) in asked {
+        let (query, candidates) = (question.query(), question.candidates());
+        let mut known: HashMap<&[u32], usize> = HashMap::new();
         for order in orders {
             for length in credit.lengths(order.len()) {
-                let documents = instance.documents(&order[..length]);
-                trials.push(Trial { query: instance.query.clone(), documents });
+                let prefix = &order[..length];
+                if known.contains_key(prefix) {
+                    continue;
+                }
+                known.insert(prefix, next);
+                next += 1;
+                let at = |&j: &u32| candidates.get(j as usize).map(|c| c.document.clone());
+                let documents = prefix.iter().filter_map(at).collect();
+                trials.push(Trial { query: query.clone(), documents });
                 if trials.len() == TRIALS_BATCH {
                     put(&mut trials);
                 }
             }
         }
+        places.push(known);
     }
     put(&mut trials);
-    let mut scores = scores.into_iter();
-    let mut of = |order: &Vec<u32>| -> Option<Vec<f64>> {
-        let prefixes: Vec<Option<f64>> =
-            credit.lengths(order.len()).map(|_| scores.next().flatten()).collect();
-        prefixes.into_iter().map(|r| r.filter(|r| r.is_finite())).collect()
+    let of = |known: &HashMap<&[u32], usize>, order: &Vec<u32>| -> Option<Vec<f64>> {
+        let score = |length: usize| *scores.get(*known.get(&order[..length])?)?;
+        credit.lengths(order.len()).map(|k| score(k).filter(|r| r.is_finite())).collect()
     };
-    asked.iter().map(|(_, orders)| orders.iter().map(&mut of).collect()).collect()
+    let all = asked.iter().zip(&places);
+    all.map(|((_, orders), known)| orders.iter().map(|order| of(known, order)).collect()).collect()
+}
+
+/// Reward of the greedy selection of each instance; `None` where it could not be scored.
+pub fn greedy_rewards(
+    head: &Head,
+    instances: &[&Instance],
+    limits: SelectionLimits,
+    environment: &dyn Environment,
+    device: &Device,
+) -> Result<Vec<Option<f64>>, RecipeError> {
+    let orders = greedy(head, instances, limits, device)?;
+    let asked: Vec<_> = instances.iter().zip(orders).map(|(i, order)| (*i, vec![order])).collect();
+    let scored = rewards(environment, &asked, Credit::Whole).into_iter().flatten();
+    Ok(scored.map(|r| r.and_then(|r| r.last().copied())).collect())
 }
 
 /// Mean reward of the greedy selections of `head`, over the instances that could be scored; `None`
@@ -182,12 +227,11 @@ pub fn greedy_reward(
     environment: &dyn Environment,
     device: &Device,
 ) -> Result<Option<f64>, RecipeError> {
-    let orders = greedy(head, instances, limits, device)?;
-    let asked: Vec<_> = instances.iter().zip(orders).map(|(i, order)| (*i, vec![order])).collect();
-    let scored: Vec<f64> = rewards(environment, &asked, Credit::Whole)
-        .into_iter()
-        .flatten()
-        .filter_map(|r| r?.last().copied())
-        .collect();
-    Ok((!scored.is_empty()).then(|| scored.iter().sum::<f64>() / scored.len() as f64))
+    Ok(mean(&greedy_rewards(head, instances, limits, environment, device)?))
+}
+
+/// Mean of what is known; `None` where nothing is.
+pub fn mean(rewards: &[Option<f64>]) -> Option<f64> {
+    let known: Vec<f64> = rewards.iter().copied().flatten().collect();
+    (!known.is_empty()).then(|| known.iter().sum::<f64>() / known.len() as f64)
 }

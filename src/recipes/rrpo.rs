@@ -26,13 +26,13 @@
 //! already (the paper's scores do not). A warm-up on single documents comes first
 //! (`utilities.rs`). Weights are chosen between epochs by greedy reward on validation questions.
 
-use super::fit::{Fit, Point, RecipeError, batch, rng_of, steps_per_pass};
+use super::fit::{RecipeError, rng_of};
 use super::instance::Instance;
 use super::lists::{
-    Lists, PhaseReport, RecipeReport, Round, Schedule, Tools, better, in_range, over_steps, rows,
-    taken, trajectories,
+    Lists, RecipeReport, Schedule, Tools, in_range, over_steps, rows, trajectories,
 };
-use super::rollout::{Credit, Rollout, draw, greedy, greedy_reward, logits, rewards};
+use super::optimise::{Course, better, optimise, taken};
+use super::rollout::{Credit, Rollout, draw, greedy, logits, rewards};
 use super::utilities;
 use crate::algorithms::{advantage, divergence, rrpo};
 use crate::policy::head::Head;
@@ -159,9 +159,9 @@ pub fn train(
     if config.utilities.epochs > 0 {
         let how = (config.seed, &config.utilities);
         let on = (validation, config.limits, &mut report.trials);
-        let (warmed, phase) = utilities::warm_up(how, &head, instances, on, tools)?;
+        let (warmed, phases) = utilities::warm_up(how, &head, instances, on, tools)?;
         head = warmed;
-        report.phases.push(phase);
+        report.phases.extend(phases);
     }
     let reference = head.snapshot()?;
     let baselines = baselines(config, &reference, instances, &mut report.trials, tools)?;
@@ -169,12 +169,16 @@ pub fn train(
     for round in 1..=config.rounds {
         let drawn = rollouts(config, &head, instances, (round, &mut report.trials), tools)?;
         let groups = credited(config, instances, &baselines, &drawn);
+        let phase = format!("round-{round}");
         if groups.is_empty() {
             let reason = "no selection could be scored".to_owned();
-            return Err(RecipeError::Nothing { phase: name(round), reason });
+            return Err(RecipeError::Nothing { phase, reason });
         }
-        let policies = (&head, &reference);
-        let (next, phase) = optimise(config, policies, &groups, (round, validation), tools)?;
+        let course = course(config, &phase, groups.len(), (round, validation));
+        let (next, phase) = optimise(&course, &head, tools, &mut |head, (chosen, _), tools| {
+            let picked: Vec<&Group<'_>> = chosen.iter().map(|&i| &groups[i]).collect();
+            loss(config, (head, &reference), &picked, tools)
+        })?;
         head = next.last;
         report.phases.push(phase);
         chosen = better(chosen, next.best);
@@ -182,8 +186,21 @@ pub fn train(
     Ok((taken(chosen, head)?, report))
 }
 
-fn name(round: u64) -> String {
-    format!("round-{round}")
+/// The phase of a round over the selections drawn in it.
+pub(super) fn course<'a>(
+    config: &'a RrpoConfig,
+    phase: &'a str,
+    count: usize,
+    (round, validation): (u64, &'a [&'a Instance]),
+) -> Course<'a> {
+    Course {
+        phase,
+        seed: config.seed,
+        schedule: &config.optimise,
+        count,
+        validation: (validation, config.limits),
+        may_keep_start: round == 1,
+    }
 }
 
 /// Prefix rewards of the reference's greedy selection, once a question; `None` where it could not be
@@ -308,49 +325,6 @@ fn prefix_advantages(config: &RrpoConfig, rewards: &[f64], baseline: &[f64]) -> 
             vec![whole; rewards.len()]
         }
     }
-}
-
-fn optimise(
-    config: &RrpoConfig,
-    (start, reference): (&Head, &Head),
-    groups: &[Group<'_>],
-    (round, validation): (u64, &[&Instance]),
-    tools: &mut Tools<'_>,
-) -> Result<(Round, PhaseReport), RecipeError> {
-    let phase = name(round);
-    let (head, variables) = start.trainable()?;
-    let (schedule, count) = (&config.optimise, groups.len());
-    let mut fit = Fit::start(&phase, &variables, schedule.optimizer(count), tools.keep)?;
-    let mut curve = Vec::new();
-    let measure = |head: &Head, tools: &Tools<'_>| {
-        greedy_reward(head, validation, config.limits, tools.environment, tools.device)
-    };
-    if fit.steps_done() == 0
-        && round == 1
-        && let Some(reward) = measure(&head, tools)?
-    {
-        fit.consider(reward)?;
-    }
-    while fit.steps_done() < schedule.steps(count) {
-        let step = fit.steps_done();
-        let chosen = batch(config.seed, &phase, step, (count, schedule.batch_queries));
-        let picked: Vec<&Group<'_>> = chosen.iter().map(|&i| &groups[i]).collect();
-        fit.step(&loss(config, (&head, reference), &picked, tools)?)?;
-        if fit.steps_done().is_multiple_of(steps_per_pass(count, schedule.batch_queries)) {
-            let reward = measure(&head, tools)?;
-            let point = Point { step: fit.steps_done(), loss: fit.mean_loss(), reward };
-            (tools.progress)(&phase, point);
-            curve.push(point);
-            if let Some(reward) = reward {
-                fit.consider(reward)?;
-            }
-        }
-    }
-    let steps = fit.steps_done();
-    let best = fit.finish_as_is()?;
-    let score = best.as_ref().map(|(score, _)| *score);
-    let phase = PhaseReport { phase, steps, examples: count, curve, best: score };
-    Ok((Round { last: head.snapshot()?, best }, phase))
 }
 
 /// The clipped objective with the exact KL to the reference, over the selections of some questions.

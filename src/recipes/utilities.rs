@@ -1,21 +1,42 @@
-//! Warm-up on single documents: each score learns what its document alone earns.
+//! Warm-up on single documents: each score learns what its document alone earns, and the stop what
+//! one more document adds.
 //!
 //! A selection of one document is a prefix of length 1, so its reward is RRPO's r_1 for that action.
 //! Asking for all of them costs n generator calls a question, once, and makes the first step's
-//! credit exact instead of sampled. None of the papers does this; 0 epochs leaves it out.
+//! credit exact instead of sampled. The stop is then calibrated to the scores as they have become,
+//! and both are trained together (`stop.rs`), for a few calls more. None of the papers does this; 0
+//! epochs leaves it out.
 
-use super::fit::{Fit, Point, RecipeError, batch, steps_per_pass};
+use super::fit::RecipeError;
 use super::instance::Instance;
 use super::lists::{Lists, PhaseReport, Schedule, Tools, rows};
-use super::rollout::{Credit, greedy_reward, rewards};
+use super::optimise::{Course, better, optimise, taken};
+use super::rollout::{Credit, logits, rewards};
+use super::stop::{self, Choices, Continuation, Shown};
 use crate::algorithms::utility;
-use crate::policy::head::Head;
+use crate::policy::head::{Head, HeadOutput};
 use actors::types::SelectionLimits;
+use candle_core::Tensor;
 
 /// Name of the phase in checkpoints.
 pub const PHASE: &str = "utilities";
+/// Name of the phase that trains the stop too.
+pub const STOP: &str = "stop";
+/// Documents that a list is made to go on beyond those it must have.
+const FURTHER: usize = 3;
+/// Lists whose choices are laid out together for the calibration.
+const CALIBRATION_BATCH: usize = 64;
 
-/// Regresses the scores on the rewards of single documents. Adds the trials made to the counter.
+/// A question with what was asked of it.
+struct Lesson<'a> {
+    instance: &'a Instance,
+    /// Reward of each document alone; `None` where it could not be scored.
+    alone: Vec<Option<f64>>,
+    continuation: Continuation,
+}
+
+/// Regresses the scores on the rewards of single documents, and the stop on what one more document
+/// adds where stopping is a choice. Adds the trials made to the counter.
 ///
 /// The weights after the epoch with the best greedy reward on the validation questions under
 /// `limits` are taken, those of `start` included: with few questions the regression may do harm.
@@ -28,58 +49,137 @@ pub fn warm_up(
     instances: &[&Instance],
     (validation, limits, trials): (&[&Instance], SelectionLimits, &mut u64),
     tools: &mut Tools<'_>,
-) -> Result<(Head, PhaseReport), RecipeError> {
-    let alone = |i: &Instance| (0..i.len() as u32).map(|j| vec![j]).collect::<Vec<_>>();
-    let asked: Vec<_> = instances.iter().map(|i| (*i, alone(i))).collect();
-    *trials += asked.iter().map(|(_, orders)| orders.len() as u64).sum::<u64>();
-    let scored = rewards(tools.environment, &asked, Credit::Whole);
-    let known = |r: &Option<Vec<f64>>| r.as_ref().and_then(|r| r.last().copied());
-    let lessons: Vec<(&Instance, Vec<Option<f64>>)> = instances
-        .iter()
-        .zip(scored)
-        .map(|(i, scores)| (*i, scores.iter().map(known).collect::<Vec<_>>()))
-        .filter(|(_, scores)| scores.iter().any(Option::is_some))
-        .collect();
+) -> Result<(Head, Vec<PhaseReport>), RecipeError> {
+    let mut lessons = alone(instances, trials, tools);
     if lessons.is_empty() {
         let reason = "no document could be scored: do the questions have answers?".to_owned();
         return Err(RecipeError::Nothing { phase: PHASE.to_owned(), reason });
     }
-    let (head, variables) = start.trainable()?;
-    let count = lessons.len();
-    let mut fit = Fit::start(PHASE, &variables, schedule.optimizer(count), tools.keep)?;
-    let (width, mut curve) = (head.config().state_width(), Vec::new());
-    let measure = |head: &Head, tools: &Tools<'_>| {
-        greedy_reward(head, validation, limits, tools.environment, tools.device)
+    let course = |phase, schedule, may_keep_start| Course {
+        phase,
+        seed,
+        schedule,
+        count: lessons.len(),
+        validation: (validation, limits),
+        may_keep_start,
     };
-    if fit.steps_done() == 0
-        && let Some(reward) = measure(&head, tools)?
-    {
-        fit.consider(reward)?;
-    }
-    while fit.steps_done() < schedule.steps(count) {
-        let step = fit.steps_done();
-        let chosen = batch(seed, PHASE, step, (count, schedule.batch_queries));
-        let batch: Vec<&Instance> = chosen.iter().map(|&i| lessons[i].0).collect();
+    let singles = course(PHASE, schedule, true);
+    let (round, report) = optimise(&singles, start, tools, &mut |head, (chosen, step), tools| {
+        let picked: Vec<&Lesson<'_>> = chosen.iter().map(|&i| &lessons[i]).collect();
         let hide = (schedule.dropout, (seed, PHASE, step));
-        let lists = Lists::new(&batch, width, hide, tools.device)?;
-        let of = |value: fn(&Option<f64>) -> f64| -> Vec<Vec<f64>> {
-            chosen.iter().map(|&i| lessons[i].1.iter().map(value).collect()).collect()
-        };
-        let targets = rows(&of(|r| r.unwrap_or(0.0)), lists.n, tools.device)?;
-        let known = rows(&of(|r| f64::from(u8::from(r.is_some()))), lists.n, tools.device)?;
-        fit.step(&utility::regression(&lists.forward(&head)?.scores, &targets, &known)?)?;
-        if fit.steps_done().is_multiple_of(steps_per_pass(count, schedule.batch_queries)) {
-            let reward = measure(&head, tools)?;
-            let point = Point { step: fit.steps_done(), loss: fit.mean_loss(), reward };
-            (tools.progress)(PHASE, point);
-            curve.push(point);
-            if let Some(reward) = reward {
-                fit.consider(reward)?;
+        Ok(loss(head, &picked, limits, hide, tools)?.0)
+    })?;
+    let shorter =
+        Schedule { epochs: schedule.epochs.div_ceil(stop::EPOCHS_FOR_ONE as u64), ..*schedule };
+    let with_stop = course(STOP, &shorter, true);
+    let warmed = taken(round.best.clone(), round.last)?;
+    go_on(&warmed, &mut lessons, (limits, trials), tools)?;
+    let Some(calibrated) = calibrated(&warmed, &lessons, limits, tools)? else {
+        return Ok((warmed, vec![report]));
+    };
+    let (after, second) =
+        optimise(&with_stop, &calibrated, tools, &mut |head, (chosen, step), tools| {
+            let picked: Vec<&Lesson<'_>> = chosen.iter().map(|&i| &lessons[i]).collect();
+            let hide = (shorter.dropout, (seed, STOP, step));
+            let (scores, choices) = loss(head, &picked, limits, hide, tools)?;
+            match choices {
+                None => Ok(scores),
+                Some(choices) => Ok((scores + choices.loss()?)?),
             }
+        })?;
+    let head = taken(better(round.best, after.best), after.last)?;
+    Ok((head, vec![report, second]))
+}
+
+/// Each document alone; questions of which none could be scored are left out.
+fn alone<'a>(instances: &[&'a Instance], trials: &mut u64, tools: &Tools<'_>) -> Vec<Lesson<'a>> {
+    let each = |i: &Instance| (0..i.len() as u32).map(|j| vec![j]).collect::<Vec<_>>();
+    let asked: Vec<_> = instances.iter().map(|i| (*i, each(i))).collect();
+    *trials += asked.iter().map(|(_, orders)| orders.len() as u64).sum::<u64>();
+    let known = |r: &Option<Vec<f64>>| r.as_ref().and_then(|r| r.last().copied());
+    let scored = rewards(tools.environment, &asked, Credit::Whole);
+    let lesson = |(instance, scores): (&&'a Instance, Vec<_>)| Lesson {
+        instance,
+        alone: scores.iter().map(known).collect(),
+        continuation: Continuation::default(),
+    };
+    let lessons = instances.iter().zip(scored).map(lesson);
+    lessons.filter(|lesson| lesson.alone.iter().any(Option::is_some)).collect()
+}
+
+/// Asks what each question's greedy list under `head` earns if it is made to go on.
+fn go_on(
+    head: &Head,
+    lessons: &mut [Lesson<'_>],
+    (limits, trials): (SelectionLimits, &mut u64),
+    tools: &Tools<'_>,
+) -> Result<(), RecipeError> {
+    if limits.k_min >= limits.k_max {
+        return Ok(());
+    }
+    let instances: Vec<&Instance> = lessons.iter().map(|l| l.instance).collect();
+    let mut asked = Vec::with_capacity(lessons.len());
+    for (lesson, logits) in lessons.iter_mut().zip(logits(head, &instances, tools.device)?) {
+        let masks = lesson.instance.masks(limits);
+        lesson.continuation = Continuation::of(&logits, masks, FURTHER)
+            .map_err(|error| RecipeError::Model(error.to_string()))?;
+        asked.push((lesson.instance, lesson.continuation.prefixes(limits)));
+    }
+    *trials += asked.iter().map(|(_, orders)| orders.len() as u64).sum::<u64>();
+    let scored = rewards(tools.environment, &asked, Credit::Whole);
+    for (lesson, scored) in lessons.iter_mut().zip(scored) {
+        let scored: Vec<_> =
+            scored.into_iter().map(|r| r.and_then(|r| r.last().copied())).collect();
+        lesson.continuation.learn(&scored, limits);
+    }
+    Ok(())
+}
+
+/// The head with its stop calibrated to its scores; `None` where no stop was a choice.
+fn calibrated(
+    head: &Head,
+    lessons: &[Lesson<'_>],
+    limits: SelectionLimits,
+    tools: &Tools<'_>,
+) -> Result<Option<Head>, RecipeError> {
+    let mut points = Vec::new();
+    for chunk in lessons.chunks(CALIBRATION_BATCH) {
+        let picked: Vec<&Lesson<'_>> = chunk.iter().collect();
+        if let (_, Some(choices)) = loss(head, &picked, limits, (0.0, (0, "", 0)), tools)? {
+            points.extend(choices.points()?);
         }
     }
-    let steps = fit.steps_done();
-    let best = fit.finish()?;
-    let phase = PhaseReport { phase: PHASE.to_owned(), steps, examples: count, curve, best };
-    Ok((head.snapshot()?, phase))
+    if points.is_empty() {
+        return Ok(None);
+    }
+    let (moved, variables) = head.trainable()?;
+    stop::shift(&variables, stop::calibration(&points))?;
+    Ok(Some(moved.snapshot()?))
+}
+
+/// The regression of the scores of some questions, and their choices to stop or go on.
+fn loss(
+    head: &Head,
+    picked: &[&Lesson<'_>],
+    limits: SelectionLimits,
+    hide: (f64, (u64, &str, u64)),
+    tools: &Tools<'_>,
+) -> Result<(Tensor, Option<Choices>), RecipeError> {
+    let batch: Vec<&Instance> = picked.iter().map(|l| l.instance).collect();
+    let lists = Lists::new(&batch, head.config().state_width(), hide, tools.device)?;
+    let output: HeadOutput = lists.forward(head)?;
+    let of = |value: fn(&Option<f64>) -> f64| -> Vec<Vec<f64>> {
+        picked.iter().map(|l| l.alone.iter().map(value).collect()).collect()
+    };
+    let targets = rows(&of(|r| r.unwrap_or(0.0)), lists.n, tools.device)?;
+    let known = rows(&of(|r| f64::from(u8::from(r.is_some()))), lists.n, tools.device)?;
+    let each = picked.iter().enumerate().map(|(list, lesson)| Shown {
+        list,
+        candidates: lesson.instance.len(),
+        masks: lesson.instance.masks(limits),
+        continuation: &lesson.continuation,
+    });
+    let shown: Vec<Shown<'_>> = each.collect();
+    let scores = utility::regression(&output.scores, &targets, &known)?;
+    Ok((scores, Choices::new(&output, &shown, (lists.n, tools.device))?))
 }

@@ -74,6 +74,35 @@ fn check(runtime: Handle, is_inline: bool) {
     assert_eq!(generator.calls.load(Ordering::SeqCst), 5);
 }
 
+/// Answers as the query's metadata asks, for whom it is asked.
+struct AsAsked;
+
+#[async_trait]
+impl Generator for AsAsked {
+    async fn answer(&self, query: &Query, _: &[Document]) -> Result<Answer, GenerateError> {
+        let kind = query.metadata.get("answer_type").cloned().unwrap_or_default();
+        let text = format!("{kind} {}", query.tenant.as_deref().unwrap_or_default());
+        Ok(Answer { text, ..Answer::default() })
+    }
+}
+
+#[tokio::test]
+async fn one_text_asked_in_two_ways_has_two_answers() {
+    let (blend, config) = (Blend::default(), EnvironmentConfig::default());
+    let environment =
+        GeneratorEnvironment::new(Arc::new(AsAsked), blend, config, Handle::current()).unwrap();
+    let asked = |kind: &str, tenant: Option<&str>| {
+        let mut trial = trial("q", "label one", &["x"]);
+        trial.query.metadata.insert("answer_type".to_owned(), kind.to_owned());
+        trial.query.tenant = tenant.map(str::to_owned);
+        environment.rewards(&[trial])[0].as_ref().unwrap().total
+    };
+    assert_eq!(asked("label", Some("one")), 1.0);
+    assert_eq!(asked("long", None), 0.0, "the kind of answer decides");
+    assert!(asked("label", None) < 1.0, "so may the tenant");
+    assert_eq!(asked("label", Some("one")), 1.0);
+}
+
 #[test]
 fn rewards_come_from_a_thread_outside_the_runtime() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();

@@ -1,7 +1,8 @@
 //! What the recipe learns in a small world, and what it refuses.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
-use super::super::fit::Keep;
+use super::super::fit::{Keep, Point};
 use super::super::rollout::greedy;
+use super::super::rollout::greedy_reward;
 use super::super::toy::{self, LIMITS, Toy, with_tools};
 use super::*;
 use candle_core::Device;

@@ -61,12 +61,12 @@ impl Objective {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Advantage {
-    /// Every step gets the whole selection's reward minus the reference's.
+    /// Every step gets the whole selection's reward minus the mean of the other draws'.
     #[default]
     Terminal,
-    /// RRPO over prefix rewards, zero at the reference.
+    /// RRPO over prefix rewards, minus the means of the other draws' prefixes.
     SelfCritical,
-    /// RRPO over prefix rewards as printed, then whitened over the update.
+    /// RRPO over the same as printed, then whitened over the minibatch.
     Printed,
 }
 
@@ -128,7 +128,7 @@ pub struct OnlineConfig {
     pub singles: usize,
     /// Half-width of the ratio's free range (`rrpo`).
     pub clip: f64,
-    /// Weight of the exact KL to the head that drew the selections.
+    /// Weight of the exact KL to the champion, in every phase.
     pub kl_weight: f64,
     /// Weight of the entropy bonus.
     pub entropy_weight: f64,
@@ -136,8 +136,16 @@ pub struct OnlineConfig {
     pub gamma: f64,
     /// λ over steps for prefix advantages.
     pub lambda: f64,
-    /// Weight of the regression of each candidate's own utility; needs `singles`.
+    /// Weight of the regressions of each candidate's own utility and of the stop; needs `singles`.
+    /// It falls to 0 over the passes of the sequence objective.
     pub utility_weight: f64,
+    /// Documents by which each greedy list is made to go on beyond those it must have: what each adds
+    /// teaches the stop. So many trials a query, and one; 0 leaves the stop as it is.
+    pub marginals: usize,
+    /// Weight of the list-wise loss of utilities beside the regression.
+    pub listwise_weight: f64,
+    /// Temperature of its targets, in reward.
+    pub listwise_temperature: f64,
     /// Inverse temperature (`dpo`).
     pub beta: f64,
     /// Weight of the chosen selection's likelihood (`dpo`).
@@ -180,6 +188,9 @@ impl Default for OnlineConfig {
             gamma: 1.0,
             lambda: 1.0,
             utility_weight: 3.0,
+            marginals: 3,
+            listwise_weight: 0.0,
+            listwise_temperature: 0.2,
             beta: 0.1,
             sft_weight: 0.05,
             gap_min: 0.1,
@@ -225,6 +236,11 @@ impl OnlineConfig {
         range("gamma", unit(self.gamma), "0 to 1")?;
         range("lambda", unit(self.lambda), "0 to 1")?;
         range("utility_weight", self.utility_weight >= 0.0, "at least 0")?;
+        range("marginals", self.marginals <= 100, "at most 100")?;
+        let listwise = self.listwise_weight >= 0.0 && self.listwise_weight.is_finite();
+        range("listwise_weight", listwise, "at least 0")?;
+        let temperature = self.listwise_temperature > 0.0 && self.listwise_temperature <= 100.0;
+        range("listwise_temperature", temperature, "above 0, to 100")?;
         range("beta", self.beta > 0.0, "above 0")?;
         range("sft_weight", self.sft_weight >= 0.0, "at least 0")?;
         range("gap_min", self.gap_min >= 0.0, "at least 0")?;

@@ -1,35 +1,19 @@
 //! Judged episodes laid out as groups: several selections of one query, each with its reward.
 //!
-//! Owns which selections are tried and how the environment is asked; knows no loss.
+//! Owns which selections are tried and how the environment is asked: every reward in a group is the
+//! environment's, for rewards of two judges cannot be compared. Knows no loss.
 
 use super::config::{Advantage, OnlineConfig};
+use super::live::Live;
 use crate::policy::head::Head;
 use crate::policy::selection::{Masks, Selection, SelectionLogits, log_probs, select};
 use crate::recipes::online::Contender;
-use actors::ports::{Environment, LearnError, Trial};
+use crate::recipes::rollout::{Credit, Rollout, rewards};
+use crate::recipes::stop::Continuation;
+use actors::ports::{Environment, LearnError};
 use actors::types::{CandidateStates, Exploration, Sample, SelectionLimits};
 use candle_core::{Device, Tensor};
 use rand::rngs::StdRng;
-
-/// One selection that was served or tried.
-#[derive(Debug, Clone)]
-pub(super) struct Tried {
-    /// Chosen candidates in order.
-    pub order: Vec<u32>,
-    /// Natural log-probability of each step under the policy that drew it; empty for a selection
-    /// that nothing drew (a candidate alone), which only preferences may use.
-    pub behaviour: Vec<f64>,
-    /// Reward after each document; the last is that of the whole selection. One value where prefix
-    /// rewards are not wanted.
-    pub rewards: Vec<f64>,
-}
-
-impl Tried {
-    /// Reward of the whole selection.
-    pub(super) fn reward(&self) -> f64 {
-        self.rewards.last().copied().unwrap_or(f64::NAN)
-    }
-}
 
 /// Several selections of one query.
 #[derive(Debug, Clone)]
@@ -38,21 +22,40 @@ pub(super) struct Group<'a> {
     pub sample: &'a Sample,
     /// The champion's inputs.
     pub states: CandidateStates,
+    /// The inputs of what drew the selections, where a trunk has moved since the champion.
+    pub moved: Option<CandidateStates>,
     /// Context tokens of each candidate.
     pub tokens: Vec<u32>,
     /// Masks of the served decision.
     pub limits: SelectionLimits,
-    /// What was tried.
-    pub tried: Vec<Tried>,
-    /// Prefix rewards of the champion's greedy selection; the last is the whole selection's.
-    pub baseline: Vec<f64>,
+    /// The served selection with its logged propensity; `None` where it was not explored.
+    pub served: Option<Rollout>,
+    /// Selections drawn from one policy.
+    pub drawn: Vec<Rollout>,
     /// Reward of each candidate alone, where it was tried.
     pub utilities: Vec<Option<f64>>,
+    /// What the greedy list earns if it is made to go on.
+    pub continuation: Continuation,
 }
 
 impl Group<'_> {
     pub(super) fn masks(&self) -> Masks<'_> {
         Masks { tokens: &self.tokens, limits: self.limits }
+    }
+
+    /// Inputs of the policy that drew.
+    pub(super) fn drawing_states(&self) -> &CandidateStates {
+        self.moved.as_ref().unwrap_or(&self.states)
+    }
+
+    /// What was served, in order; every group's was checked against its masks.
+    pub(super) fn served_order(&self) -> &[u32] {
+        self.sample.episode.decision.as_ref().map_or(&[], |decision| &decision.order)
+    }
+
+    /// Everything that was drawn from a known distribution.
+    pub(super) fn tried(&self) -> impl Iterator<Item = &Rollout> {
+        self.served.iter().chain(&self.drawn)
     }
 }
 
@@ -74,35 +77,51 @@ pub(crate) fn logits(
     head.forward(&input, &present)?.logits(0, n)
 }
 
-/// Turns usable samples into groups; the second value counts the refused.
+/// Turns usable samples into groups with the rewards of what was served and of single documents; the
+/// second value counts the refused.
+///
+/// Refused is what cannot be learned from: another state width, a text that cannot be read, a record
+/// that contradicts its masks, or a served selection that the environment cannot score.
 pub(super) fn collect<'a>(
     config: &OnlineConfig,
     champion: Contender<'_>,
     samples: &'a [Sample],
     environment: &dyn Environment,
     device: &Device,
-    rng: &mut StdRng,
 ) -> Result<(Vec<Group<'a>>, u64), LearnError> {
     let mut groups = Vec::with_capacity(samples.len());
-    let mut refused = 0;
     for sample in samples {
-        match group(config, champion, sample, environment, device, rng)? {
-            Some(group) => groups.push(group),
-            None => refused += 1,
-        }
+        groups.extend(group(config, champion, sample, device)?);
     }
-    Ok((groups, refused))
+    let orders = |group: &Group<'_>| {
+        let singles = config.singles.min(group.states.rows()) as u32;
+        let mut orders = vec![group.served_order().to_vec()];
+        orders.extend((0..singles).map(|j| vec![j]));
+        orders
+    };
+    let asked: Vec<_> = groups.iter().map(|group| (group.sample, orders(group))).collect();
+    let mut usable = Vec::with_capacity(groups.len());
+    for (mut group, scored) in groups.into_iter().zip(rewards(environment, &asked, credit(config)))
+    {
+        let mut scored = scored.into_iter();
+        let Some(served) = scored.next().flatten() else { continue };
+        if let Some(rollout) = &mut group.served {
+            rollout.rewards = served;
+        }
+        for (utility, reward) in group.utilities.iter_mut().zip(scored) {
+            *utility = reward.and_then(|r| r.last().copied());
+        }
+        usable.push(group);
+    }
+    let refused = (samples.len() - usable.len()) as u64;
+    Ok((usable, refused))
 }
 
-/// `None` when the sample cannot be learned from: another state width, a text that cannot be read,
-/// a record that contradicts its masks, or a reference that could not be scored.
 fn group<'a>(
     config: &OnlineConfig,
     champion: Contender<'_>,
     sample: &'a Sample,
-    environment: &dyn Environment,
     device: &Device,
-    rng: &mut StdRng,
 ) -> Result<Option<Group<'a>>, LearnError> {
     let Some(decision) = &sample.episode.decision else { return Ok(None) };
     let n = decision.states.rows();
@@ -113,118 +132,94 @@ fn group<'a>(
     if !champion.is_readable(sample) {
         return Ok(None);
     }
-    let logits = logits(champion.head, &states, device)
-        .map_err(|error| LearnError::Model(error.to_string()))?;
+    let logits = logits(champion.head, &states, device).map_err(super::model)?;
     let masks = Masks { tokens: &decision.candidate_tokens, limits: decision.limits };
     let Ok(steps) = log_probs(&logits, masks, &decision.order, config.temperature, 0.0) else {
         return Ok(None);
     };
-    let Ok(reference) = select(&logits, masks, Exploration::Greedy, rng) else {
-        return Ok(None);
-    };
-    let mut selections = vec![reference.order];
-    let singles = config.singles.min(n);
-    selections.extend((0..singles as u32).map(|j| vec![j]));
-    let mut rewards = try_all(config, sample, &selections, environment).into_iter();
-    let Some(baseline) = rewards.next().flatten() else { return Ok(None) };
-
-    let mut tried = Vec::with_capacity(config.rollouts + 1);
-    if decision.is_explored() && steps.len() == decision.step_log_probs.len() {
-        tried.push(Tried {
-            order: decision.order.clone(),
-            behaviour: decision.step_log_probs.clone(),
-            rewards: vec![sample.reward.total],
-        });
-    }
-    let mut utilities = vec![None; n];
-    for (utility, reward) in utilities.iter_mut().zip(rewards) {
-        *utility = reward.and_then(|r| r.last().copied());
-    }
+    let is_explored = decision.is_explored() && steps.len() == decision.step_log_probs.len();
+    let served = is_explored.then(|| Rollout {
+        order: decision.order.clone(),
+        step_log_probs: decision.step_log_probs.clone(),
+        rewards: Vec::new(),
+    });
     Ok(Some(Group {
         sample,
         states: states.into_owned(),
+        moved: None,
         tokens: decision.candidate_tokens.clone(),
         limits: decision.limits,
-        tried,
-        baseline,
-        utilities,
+        served,
+        drawn: Vec::new(),
+        utilities: vec![None; n],
+        continuation: Continuation::default(),
     }))
 }
 
-/// Adds to each group the selections that `head` draws on the group's states, with their rewards.
+/// Asks what the greedy list of each group under `live` earns if it is made to go on; `done`
+/// steps have been made.
+pub(super) fn go_on(
+    (live, done): (&Live, u64),
+    config: &OnlineConfig,
+    groups: &mut [Group<'_>],
+    environment: &dyn Environment,
+    device: &Device,
+) -> Result<(), LearnError> {
+    let mut asked = Vec::with_capacity(groups.len());
+    for group in groups.iter_mut() {
+        group.moved = live.states(group, done)?;
+        let logits = logits(&live.head, group.drawing_states(), device).map_err(super::model)?;
+        group.continuation = Continuation::of(&logits, group.masks(), config.marginals)
+            .map_err(|error| LearnError::Model(error.to_string()))?;
+        asked.push((group.sample, group.continuation.prefixes(group.limits)));
+    }
+    let scored = rewards(environment, &asked, Credit::Whole);
+    for (group, scored) in groups.iter_mut().zip(scored) {
+        let scored: Vec<_> =
+            scored.into_iter().map(|r| r.and_then(|r| r.last().copied())).collect();
+        group.continuation.learn(&scored, group.limits);
+    }
+    Ok(())
+}
+
+/// Gives each group the selections that `live` draws, trunk and head as they are now, with their
+/// rewards; `done` steps have been made.
 pub(super) fn draw_from(
-    head: &Head,
+    (live, done): (&Live, u64),
     config: &OnlineConfig,
     groups: &mut [Group<'_>],
     environment: &dyn Environment,
     device: &Device,
     rng: &mut StdRng,
 ) -> Result<(), LearnError> {
-    for group in groups {
-        let logits = logits(head, &group.states, device)
-            .map_err(|error| LearnError::Model(error.to_string()))?;
-        let drawn = draw(config, &logits, group.masks(), rng)
-            .map_err(|error| LearnError::Model(error.to_string()))?;
-        let orders: Vec<Vec<u32>> = drawn.iter().map(|s| s.order.clone()).collect();
-        let rewards = try_all(config, group.sample, &orders, environment);
-        for (selection, rewards) in drawn.into_iter().zip(rewards) {
-            if let Some(rewards) = rewards {
-                let behaviour = selection.step_log_probs;
-                group.tried.push(Tried { order: selection.order, behaviour, rewards });
-            }
-        }
+    let exploration =
+        Exploration::Sample { temperature: config.temperature, epsilon: config.epsilon };
+    let mut drawn: Vec<Vec<Selection>> = Vec::with_capacity(groups.len());
+    for group in groups.iter_mut() {
+        group.moved = live.states(group, done)?;
+        let logits = logits(&live.head, group.drawing_states(), device).map_err(super::model)?;
+        let one = |_| select(&logits, group.masks(), exploration, rng);
+        let selections: Result<Vec<_>, _> = (0..config.rollouts).map(one).collect();
+        drawn.push(selections.map_err(|error| LearnError::Model(error.to_string()))?);
+    }
+    let orders = |drawn: &Vec<Selection>| drawn.iter().map(|s| s.order.clone()).collect();
+    let asked: Vec<(&Sample, Vec<Vec<u32>>)> =
+        groups.iter().zip(&drawn).map(|(group, drawn)| (group.sample, orders(drawn))).collect();
+    let scored = rewards(environment, &asked, credit(config));
+    for ((group, drawn), scored) in groups.iter_mut().zip(drawn).zip(scored) {
+        let with_reward = |(selection, rewards): (Selection, Option<Vec<f64>>)| {
+            let Selection { order, step_log_probs } = selection;
+            Some(Rollout { order, step_log_probs, rewards: rewards? })
+        };
+        group.drawn = drawn.into_iter().zip(scored).filter_map(with_reward).collect();
     }
     Ok(())
 }
 
-fn draw(
-    config: &OnlineConfig,
-    logits: &SelectionLogits,
-    masks: Masks<'_>,
-    rng: &mut StdRng,
-) -> Result<Vec<Selection>, crate::policy::selection::SelectionError> {
-    let exploration =
-        Exploration::Sample { temperature: config.temperature, epsilon: config.epsilon };
-    (0..config.rollouts).map(|_| select(logits, masks, exploration, rng)).collect()
-}
-
-/// Rewards of each selection: after each document where prefixes are wanted, else of the whole.
-/// `None` where any of them could not be scored.
-fn try_all(
-    config: &OnlineConfig,
-    sample: &Sample,
-    selections: &[Vec<u32>],
-    environment: &dyn Environment,
-) -> Vec<Option<Vec<f64>>> {
-    let mut query = sample.episode.query.clone();
-    query.references.clone_from(&sample.references);
-    let prefixes = |order: &[u32]| -> Vec<usize> {
-        match config.advantage {
-            Advantage::Terminal => vec![order.len()],
-            Advantage::SelfCritical | Advantage::Printed => (1..=order.len().max(1)).collect(),
-        }
-    };
-    let mut trials = Vec::new();
-    for order in selections {
-        for length in prefixes(order) {
-            let chosen = &order[..length.min(order.len())];
-            let documents = chosen
-                .iter()
-                .filter_map(|&j| sample.episode.candidates.get(j as usize))
-                .map(|c| c.document.clone())
-                .collect();
-            trials.push(Trial { query: query.clone(), documents });
-        }
+/// Prefixes are asked for where credit is given by them.
+fn credit(config: &OnlineConfig) -> Credit {
+    match config.advantage {
+        Advantage::Terminal => Credit::Whole,
+        Advantage::SelfCritical | Advantage::Printed => Credit::Prefixes,
     }
-    let mut results = environment.rewards(&trials).into_iter();
-    selections
-        .iter()
-        .map(|order| {
-            let scored: Vec<Option<f64>> = prefixes(order)
-                .iter()
-                .map(|_| results.next().and_then(Result::ok).map(|r| r.total))
-                .collect();
-            scored.into_iter().collect()
-        })
-        .collect()
 }

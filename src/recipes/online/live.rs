@@ -1,16 +1,20 @@
 //! What moves during an update: a head, and in `full` the trunk below it, each with its optimiser.
 //!
-//! Owns copies; the champion they start from is never touched. Knows no loss.
+//! Owns copies; the champion they start from is never touched. Knows no loss but the states that
+//! one is of.
 
 use super::config::OnlineConfig;
+use super::groups::Group;
+use super::objective::read_anew;
 use crate::policy::encoder::Trainable;
 use crate::policy::head::Head;
 use crate::policy::optimizer::{Optimizer, OptimizerArgs, OptimizerError};
 use crate::policy::reader::{LiveTrunk, PairReader};
 use crate::policy::serving::PolicyWeights;
 use actors::ports::LearnError;
+use actors::types::CandidateStates;
 use candle_core::backprop::GradStore;
-use candle_core::{Result, Var};
+use candle_core::{Device, Result, Tensor, Var};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -64,6 +68,34 @@ impl Live {
         Ok(PolicyWeights { head: self.head.snapshot()?, trunk, turn: champion.turn.clone() })
     }
 
+    /// The states of a group by the trunk as it is now, rounded as they are served; `None` where the
+    /// trunk is frozen. `done`: steps made so far, for the error.
+    ///
+    /// # Errors
+    /// The trunk fails, or gives states that are not finite: training has diverged.
+    pub(super) fn states(
+        &self,
+        group: &Group<'_>,
+        done: u64,
+    ) -> std::result::Result<Option<CandidateStates>, LearnError> {
+        let Some(trunk) = &self.trunk else { return Ok(None) };
+        let read = || -> Result<Vec<f32>> {
+            let (n, width) = (group.states.rows(), group.states.width());
+            let logged = Tensor::from_slice(group.states.values(), (1, n, width), &Device::Cpu)?;
+            let embedding = self.head.config().embedding;
+            read_anew(trunk, &logged, &[group], embedding)?.flatten_all()?.to_vec1()
+        };
+        let values = read().map_err(super::model)?;
+        let states = CandidateStates::new(group.states.width(), values)
+            .map_err(|error| LearnError::Diverged { step: done, reason: error.to_string() })?;
+        Ok(Some(states))
+    }
+
+    /// The head's variables.
+    pub(super) fn head_variables(&self) -> &BTreeMap<String, Var> {
+        &self.variables
+    }
+
     /// Variables of head and trunk; their names do not meet.
     pub(super) fn variables(&self) -> impl Iterator<Item = (&String, &Var)> {
         self.variables.iter().chain(self.trunk.iter().flat_map(|t| t.variables()))
@@ -83,15 +115,21 @@ impl Live {
     }
 }
 
-/// The optimisers of a [`Live`].
+/// The optimisers of a [`Live`] in one phase.
 pub(super) struct Steps {
     head: Optimizer,
     trunk: Option<Optimizer>,
 }
 
 impl Steps {
-    /// Zero moments; the head's peak rate and both schedules over `total` steps.
-    pub(super) fn new(config: &OnlineConfig, live: &Live, (head_rate, total): (f64, u64)) -> Self {
+    /// The head's peak rate and both schedules over `total` steps. The moments are those of `before`,
+    /// the same phase of the update before, where they fit the variables, and else zero.
+    pub(super) fn new(
+        config: &OnlineConfig,
+        live: &Live,
+        (head_rate, total): (f64, u64),
+        before: Option<&Self>,
+    ) -> Self {
         let args = |rate: f64| OptimizerArgs {
             rate: rate as f32,
             weight_decay: config.weight_decay as f32,
@@ -100,10 +138,13 @@ impl Steps {
             total_steps: total,
             ..OptimizerArgs::default()
         };
-        let trunk = live.trunk.as_ref();
+        let trunk = |t: &LiveTrunk| {
+            let before = before.and_then(|before| before.trunk.as_ref());
+            carried_on(args(config.trunk_learning_rate), t.variables(), before)
+        };
         Self {
-            head: Optimizer::new(args(head_rate), &live.variables),
-            trunk: trunk.map(|t| Optimizer::new(args(config.trunk_learning_rate), t.variables())),
+            head: carried_on(args(head_rate), &live.variables, before.map(|b| &b.head)),
+            trunk: live.trunk.as_ref().map(trunk),
         }
     }
 
@@ -133,4 +174,23 @@ impl Steps {
         self.head.step(&live.variables, gradients)?;
         Ok(())
     }
+}
+
+/// An optimiser with the moments of `before`, whose steps count on, so that their bias stays
+/// corrected: the schedule is moved by as many, and its rise is short because moments are known.
+fn carried_on(
+    args: OptimizerArgs,
+    variables: &BTreeMap<String, Var>,
+    before: Option<&Optimizer>,
+) -> Optimizer {
+    let resumed = before.and_then(|before| {
+        let done = before.steps();
+        let moved = OptimizerArgs {
+            warmup_steps: args.warmup_steps + done,
+            total_steps: args.total_steps + done,
+            ..args.clone()
+        };
+        Optimizer::resume(moved, variables, done, &before.state().ok()?).ok()
+    });
+    resumed.unwrap_or_else(|| Optimizer::new(args, variables))
 }

@@ -1,16 +1,20 @@
 //! The loss of one minibatch of groups, on the states that were logged or on states read anew.
 
-use super::config::{Advantage, Objective, OnlineConfig};
-use super::groups::{Group, Tried};
+use super::config::{Objective, OnlineConfig};
+use super::credit;
+use super::groups::Group;
 use super::live::Live;
 use super::states::pairs as texts;
-use crate::algorithms::{advantage, divergence, dpo, rrpo, sft, utility};
-use crate::policy::head::Head;
+use crate::algorithms::{divergence, dpo, listwise, rrpo, sft, utility};
+use crate::policy::head::{Head, HeadOutput};
 use crate::policy::reader::LiveTrunk;
 use crate::policy::trajectories::{Recorded, Trajectories};
+use crate::recipes::lists::hidden_columns;
+use crate::recipes::rollout::{self, Rollout};
+use crate::recipes::stop::{Choices, Shown};
 use actors::ports::LearnReport;
+use actors::types::CandidateStates;
 use candle_core::{D, DType, Device, Error, Result, Tensor};
-use rand::Rng;
 use rand::rngs::StdRng;
 
 /// One step's loss and what to report of it.
@@ -53,17 +57,56 @@ struct Lists {
     /// (B, 1, width) factors of the state columns.
     columns: Option<Tensor>,
     present: Tensor,
-    utilities: Tensor,
-    known: Tensor,
+    device: Device,
 }
 
 impl Lists {
-    /// `states` (B, n, width) with the hidden columns at 0.
-    fn hide(&self, states: &Tensor) -> Result<Tensor> {
+    fn new(
+        batch: &[&Group<'_>],
+        width: usize,
+        dropout: f64,
+        (device, rng): (&Device, &mut StdRng),
+    ) -> Result<Self> {
+        let lists: Vec<_> = batch.iter().map(|group| &group.states).collect();
+        let (states, present, n) = rollout::pad(&lists, width, device)?;
+        let hidden = |rng| hidden_columns((batch.len(), width), dropout, rng, device);
+        let columns = if dropout > 0.0 { Some(hidden(rng)?) } else { None };
+        Ok(Self { n, states, columns, present, device: device.clone() })
+    }
+
+    /// Outputs of `head` on `states` (B, n, width) with the hidden columns at 0.
+    fn forward(&self, head: &Head, states: &Tensor) -> Result<HeadOutput> {
         match &self.columns {
-            None => Ok(states.clone()),
-            Some(columns) => states.broadcast_mul(columns),
+            None => head.forward(states, &self.present),
+            Some(columns) => head.forward(&states.broadcast_mul(columns)?, &self.present),
         }
+    }
+
+    /// (B, n) from one value a candidate, 0 at padding.
+    fn laid_out(&self, rows: impl Iterator<Item = Vec<f32>>) -> Result<Tensor> {
+        let mut values = Vec::new();
+        let mut count = 0;
+        for mut row in rows {
+            row.resize(self.n, 0.0);
+            values.extend(row);
+            count += 1;
+        }
+        Tensor::from_vec(values, (count, self.n), &self.device)
+    }
+
+    fn trajectories<'a>(
+        &self,
+        batch: &[&Group<'_>],
+        orders: impl Iterator<Item = (usize, &'a [u32])>,
+    ) -> Result<Trajectories> {
+        let record = |(list, order): (usize, _)| Recorded {
+            list: list as u32,
+            candidates: batch[list].states.rows(),
+            masks: batch[list].masks(),
+            order,
+        };
+        let recorded: Vec<Recorded<'_>> = orders.map(record).collect();
+        Trajectories::new(&recorded, self.n, &self.device).map_err(|e| Error::Msg(e.to_string()))
     }
 }
 
@@ -101,253 +144,223 @@ pub(super) fn read_anew(
 
 /// One part of an update.
 pub(super) struct Phase<'a> {
-    /// The sequence objective beside the regression of utilities; `None`: that alone.
+    /// Its name: optimisers keep their moments by it from one update to the next.
+    pub name: &'static str,
+    /// The sequence objective beside the regressions; `None`: those alone.
     pub objective: Option<Objective>,
-    /// What drew the selections: the anchor of KL and of preferences.
-    pub reference: &'a Head,
+    /// The anchor of KL, in every phase.
+    pub champion: &'a Head,
+    /// What drew the selections: the reference of preferences.
+    pub drawing: &'a Head,
     /// Passes.
     pub epochs: usize,
     /// Peak learning rate of the head.
     pub rate: f64,
 }
 
+impl Phase<'_> {
+    /// Weight of the regressions when a share `progress` of the phase is done: with a sequence
+    /// objective it falls to 0, for what single documents earn is a start and not the aim.
+    pub(super) fn utility_weight(&self, config: &OnlineConfig, progress: f64) -> f64 {
+        match self.objective {
+            None => config.utility_weight,
+            Some(_) => config.utility_weight * (1.0 - progress).clamp(0.0, 1.0),
+        }
+    }
+
+    /// The selections that the sequence objective is about, with their lists.
+    fn picked<'a>(
+        &self,
+        config: &OnlineConfig,
+        batch: &[&'a Group<'_>],
+    ) -> Vec<(usize, &'a Rollout)> {
+        match self.objective {
+            Some(Objective::Rrpo | Objective::Grpo) => credit::drawn(batch),
+            Some(Objective::Dpo) => pairs(batch, config.gap_min),
+            Some(Objective::Sft) => {
+                let mut both = pairs(batch, config.gap_min);
+                both.truncate(both.len() / 2);
+                both
+            }
+            // What learns from the log alone does not come here.
+            Some(Objective::Dr | Objective::Ips | Objective::Snips) | None => Vec::new(),
+        }
+    }
+}
+
 /// `None` when the minibatch has nothing to teach (no selection drawn, no pair with a gap).
+///
+/// progress: share of the phase that is done, in [0, 1].
 pub(super) fn loss(
     config: &OnlineConfig,
     live: &Live,
-    phase: &Phase<'_>,
+    (phase, progress): (&Phase<'_>, f64),
     batch: &[&Group<'_>],
     device: &Device,
     rng: &mut StdRng,
 ) -> Result<Option<Step>> {
-    let embedding = live.head.config().embedding;
+    let sizes = live.head.config();
     // Dropped columns would make the ratio to the behaviour a noise of its own.
     let dropout = if phase.objective.is_none() { config.dropout } else { 0.0 };
-    let lists = pad(batch, embedding, dropout, device, rng)?;
+    let lists = Lists::new(batch, sizes.state_width(), dropout, (device, rng))?;
     let states = match &live.trunk {
         None => lists.states.clone(),
-        Some(trunk) => read_anew(trunk, &lists.states, batch, embedding)?,
+        Some(trunk) => read_anew(trunk, &lists.states, batch, sizes.embedding)?,
     };
-    let output = live.head.forward(&lists.hide(&states)?, &lists.present)?;
-    let dense = utility::regression(&output.scores, &lists.utilities, &lists.known)?;
-    let dense = (dense * config.utility_weight)?;
-
-    let picked = match phase.objective {
-        Some(Objective::Rrpo | Objective::Grpo) => drawn(batch),
-        Some(Objective::Sft) => best(batch, config.gap_min),
-        Some(Objective::Dpo) => pairs(batch, config.gap_min),
-        // What learns from the log alone does not come here.
-        Some(Objective::Dr | Objective::Ips | Objective::Snips) | None => Vec::new(),
+    let output = lists.forward(&live.head, &states)?;
+    let weight = phase.utility_weight(config, progress);
+    let picked = phase.picked(config, batch);
+    if picked.is_empty() && weight == 0.0 {
+        return Ok(None);
+    }
+    // Where nothing was drawn yet, the champion is near or far on what was served.
+    let served = batch.iter().enumerate().map(|(list, group)| (list, group.served_order()));
+    let trajectories = match picked.is_empty() {
+        true => lists.trajectories(batch, served)?,
+        false => lists.trajectories(batch, picked.iter().map(|(l, r)| (*l, r.order.as_slice())))?,
     };
-    let Some(objective) = phase.objective.filter(|_| !picked.is_empty()) else {
-        let none = config.utility_weight == 0.0;
-        return Ok((!none).then_some(Step { loss: dense, kl: 0.0, clip_fraction: 0.0 }));
-    };
-    let recorded: Vec<Recorded<'_>> = picked
-        .iter()
-        .map(|(list, tried)| Recorded {
-            list: *list as u32,
-            candidates: batch[*list].states.rows(),
-            masks: batch[*list].masks(),
-            order: &tried.order,
-        })
-        .collect();
-    let trajectories = Trajectories::new(&recorded, lists.n, device)
-        .map_err(|error| candle_core::Error::Msg(error.to_string()))?;
     let all = trajectories.all_log_probs(&output, config.temperature)?;
-    let taken = trajectories.taken(&all)?;
-    let reference = phase.reference.forward(&lists.hide(&lists.states)?, &lists.present)?;
-    let reference = trajectories.all_log_probs(&reference, config.temperature)?.detach();
-    let kl = divergence::kl_categorical(&all, &reference, trajectories.steps())?;
-    let kl_value = f64::from(kl.to_scalar::<f32>()?);
-
-    let (main, clip_fraction) = match objective {
-        Objective::Dr | Objective::Ips | Objective::Snips => return Ok(None),
-        Objective::Sft => (sft::negative_log_likelihood(&taken)?, 0.0),
-        Objective::Rrpo | Objective::Grpo => {
-            let shape = taken.dims2()?;
-            let credits = match objective {
-                Objective::Grpo => by_group(&picked),
-                _ => by_reference(config, batch, &picked),
-            };
-            let (behaviour, advantages) = credit(credits, &picked, shape, device)?;
-            let steps = trajectories.steps();
-            let clipped =
-                rrpo::clipped_surrogate(&taken, &behaviour, &advantages, steps, config.clip)?;
-            let entropy = divergence::entropy(&all, steps)?;
-            ((clipped.loss - (entropy * config.entropy_weight)?)?, clipped.clip_fraction)
-        }
-        Objective::Dpo => {
-            let whole = |t: &Tensor| t.sum(D::Minus1);
-            let (policy, frozen) = (whole(&taken)?, whole(&trajectories.taken(&reference)?)?);
-            let half = picked.len() / 2;
-            let part = |t: &Tensor, from: usize| t.narrow(0, from, half);
-            let preference = dpo::preference(
-                &part(&policy, 0)?,
-                &part(&policy, half)?,
-                &part(&frozen, 0)?,
-                &part(&frozen, half)?,
-                config.beta,
-                config.sft_weight,
-            )?;
-            (preference.loss, 0.0)
-        }
+    let champion = lists.forward(phase.champion, &lists.states)?;
+    let champion = trajectories.all_log_probs(&champion, config.temperature)?.detach();
+    let kl = divergence::kl_categorical(&all, &champion, trajectories.steps())?;
+    let mut step = Step {
+        kl: f64::from(kl.to_scalar::<f32>()?),
+        loss: (kl * config.kl_weight)?,
+        clip_fraction: 0.0,
     };
-    let loss = ((main + (kl * config.kl_weight)?)? + dense)?;
-    Ok(Some(Step { loss, kl: kl_value, clip_fraction }))
+    if weight > 0.0 {
+        step.loss = (step.loss + (utilities(config, &output, &lists, batch)? * weight)?)?;
+    }
+    if let Some(objective) = phase.objective.filter(|_| !picked.is_empty()) {
+        let on = Sequence { lists: &lists, batch, picked: &picked, trajectories: &trajectories };
+        let (main, clip_fraction) = on.loss(config, (objective, phase.drawing), &all)?;
+        step.loss = (step.loss + main)?;
+        step.clip_fraction = clip_fraction;
+    }
+    Ok(Some(step))
 }
 
-/// Every selection that was drawn from a known distribution, with its list.
-fn drawn<'a>(batch: &[&'a Group<'_>]) -> Vec<(usize, &'a Tried)> {
-    let of = |(list, group): (usize, &&'a Group<'_>)| {
-        let group: &'a Group<'_> = group;
-        group.tried.iter().filter(|t| !t.behaviour.is_empty()).map(move |t| (list, t))
+/// What single documents and longer lists teach: scores and stop on one scale.
+fn utilities(
+    config: &OnlineConfig,
+    output: &HeadOutput,
+    lists: &Lists,
+    batch: &[&Group<'_>],
+) -> Result<Tensor> {
+    let of = |value: fn(&Option<f64>) -> f32| {
+        lists.laid_out(batch.iter().map(|g| g.utilities.iter().map(value).collect()))
     };
-    batch.iter().enumerate().flat_map(of).collect()
+    let utilities = of(|u| u.unwrap_or(0.0) as f32)?;
+    let known = of(|u| f32::from(u8::from(u.is_some())))?;
+    let mut loss = utility::regression(&output.scores, &utilities, &known)?;
+    if config.listwise_weight > 0.0 {
+        let tau = config.listwise_temperature;
+        let listwise = listwise::divergence(&output.scores, &utilities, &known, tau)?;
+        loss = (loss + (listwise * config.listwise_weight)?)?;
+    }
+    match choices(output, batch, (lists.n, &lists.device))? {
+        None => Ok(loss),
+        Some(choices) => loss + choices.loss()?,
+    }
+}
+
+/// Where the lists of a minibatch could stop or go on.
+pub(super) fn choices(
+    output: &HeadOutput,
+    batch: &[&Group<'_>],
+    (n, device): (usize, &Device),
+) -> Result<Option<Choices>> {
+    let each = batch.iter().enumerate().map(|(list, group)| Shown {
+        list,
+        candidates: group.states.rows(),
+        masks: group.masks(),
+        continuation: &group.continuation,
+    });
+    Choices::new(output, &each.collect::<Vec<_>>(), (n, device))
+}
+
+/// The selections that a sequence objective is about.
+struct Sequence<'a> {
+    lists: &'a Lists,
+    batch: &'a [&'a Group<'a>],
+    picked: &'a [(usize, &'a Rollout)],
+    trajectories: &'a Trajectories,
+}
+
+impl Sequence<'_> {
+    /// The objective under log-probabilities `all` (R, T, A), with the share of clipped ratios.
+    fn loss(
+        &self,
+        config: &OnlineConfig,
+        (objective, drawing): (Objective, &Head),
+        all: &Tensor,
+    ) -> Result<(Tensor, f64)> {
+        let taken = self.trajectories.taken(all)?;
+        match objective {
+            Objective::Dr | Objective::Ips | Objective::Snips => {
+                Ok((taken.zeros_like()?.sum_all()?, 0.0))
+            }
+            Objective::Sft => Ok((sft::negative_log_likelihood(&taken)?, 0.0)),
+            Objective::Rrpo | Objective::Grpo => {
+                let steps = self.trajectories.steps();
+                let logged = |(_, r): &(usize, &Rollout)| r.step_log_probs.clone();
+                let behaviour = self.over_steps(self.picked.iter().map(logged), &taken)?;
+                let credits = credit::advantages(config, objective, self.batch).into_iter();
+                let advantages = self.over_steps(credits, &taken)?;
+                let clipped =
+                    rrpo::clipped_surrogate(&taken, &behaviour, &advantages, steps, config.clip)?;
+                let entropy = divergence::entropy(all, steps)?;
+                let loss = (clipped.loss - (entropy * config.entropy_weight)?)?;
+                Ok((loss, clipped.clip_fraction))
+            }
+            Objective::Dpo => {
+                let states: Vec<_> = self.batch.iter().map(|g| g.drawing_states()).collect();
+                let width = states.first().map_or(0, |s: &&CandidateStates| s.width());
+                let states = rollout::pad(&states, width, &self.lists.device)?.0;
+                let frozen = self.lists.forward(drawing, &states)?;
+                let frozen = self.trajectories.all_log_probs(&frozen, config.temperature)?;
+                let frozen = self.trajectories.taken(&frozen)?.sum(D::Minus1)?.detach();
+                let (policy, half) = (taken.sum(D::Minus1)?, self.picked.len() / 2);
+                let part = |t: &Tensor, from: usize| t.narrow(0, from, half);
+                let preference = dpo::preference(
+                    &part(&policy, 0)?,
+                    &part(&policy, half)?,
+                    &part(&frozen, 0)?,
+                    &part(&frozen, half)?,
+                    config.beta,
+                    config.sft_weight,
+                )?;
+                Ok((preference.loss, 0.0))
+            }
+        }
+    }
+
+    /// (R, T) like `taken`, 0 at padding.
+    fn over_steps(&self, rows: impl Iterator<Item = Vec<f64>>, taken: &Tensor) -> Result<Tensor> {
+        let (count, steps) = taken.dims2()?;
+        let mut values = Vec::with_capacity(count * steps);
+        for row in rows {
+            let end = values.len() + steps;
+            values.extend(row.into_iter().take(steps).map(|v| v as f32));
+            values.resize(end, 0.0);
+        }
+        Tensor::from_vec(values, (count, steps), &self.lists.device)
+    }
 }
 
 /// Best selections of each group first, then the worst in the same order.
-fn pairs<'a>(batch: &[&'a Group<'_>], gap_min: f64) -> Vec<(usize, &'a Tried)> {
+fn pairs<'a>(batch: &[&'a Group<'_>], gap_min: f64) -> Vec<(usize, &'a Rollout)> {
     let (mut best, mut worst) = (Vec::new(), Vec::new());
     for (list, group) in batch.iter().enumerate() {
-        let rewards: Vec<f64> = group.tried.iter().map(Tried::reward).collect();
-        let orders: Vec<Vec<u32>> = group.tried.iter().map(|t| t.order.clone()).collect();
+        let group: &'a Group<'_> = group;
+        let tried: Vec<&'a Rollout> = group.tried().collect();
+        let rewards: Vec<f64> = tried.iter().map(|r| r.reward()).collect();
+        let orders: Vec<Vec<u32>> = tried.iter().map(|r| r.order.clone()).collect();
         if let Some((b, w)) = dpo::best_and_worst(&rewards, &orders, gap_min) {
-            best.push((list, &group.tried[b]));
-            worst.push((list, &group.tried[w]));
+            best.push((list, tried[b]));
+            worst.push((list, tried[w]));
         }
     }
     best.extend(worst);
     best
-}
-
-/// The best selection of each group whose rewards differ by `gap_min`.
-fn best<'a>(batch: &[&'a Group<'_>], gap_min: f64) -> Vec<(usize, &'a Tried)> {
-    let mut both = pairs(batch, gap_min);
-    both.truncate(both.len() / 2);
-    both
-}
-
-/// Advantages of every step against the reference, normalised over the minibatch.
-fn by_reference(
-    config: &OnlineConfig,
-    batch: &[&Group<'_>],
-    picked: &[(usize, &Tried)],
-) -> Vec<Vec<f64>> {
-    let mut values: Vec<Vec<f64>> = picked
-        .iter()
-        .map(|(list, tried)| advantages(config, tried, &batch[*list].baseline))
-        .collect();
-    let mut flat: Vec<f64> = values.iter().flatten().copied().collect();
-    match config.advantage {
-        Advantage::Printed => advantage::whiten(&mut flat),
-        Advantage::Terminal | Advantage::SelfCritical => advantage::scale(&mut flat),
-    }
-    let mut flat = flat.into_iter();
-    for value in &mut values {
-        value.iter_mut().zip(&mut flat).for_each(|(value, scaled)| *value = scaled);
-    }
-    values
-}
-
-/// Advantages within each query's selections: rewards whitened, the same on every step.
-fn by_group(picked: &[(usize, &Tried)]) -> Vec<Vec<f64>> {
-    let mut values = Vec::with_capacity(picked.len());
-    for group in picked.chunk_by(|a, b| a.0 == b.0) {
-        let mut credits: Vec<f64> = group.iter().map(|(_, tried)| tried.reward()).collect();
-        advantage::whiten(&mut credits);
-        let steps = group.iter().map(|(_, tried)| tried.behaviour.len());
-        values.extend(credits.iter().zip(steps).map(|(credit, steps)| vec![*credit; steps]));
-    }
-    values
-}
-
-/// (R, T) behaviour log-probabilities and advantages, 0 at padding.
-fn credit(
-    advantages: Vec<Vec<f64>>,
-    picked: &[(usize, &Tried)],
-    (rows, steps): (usize, usize),
-    device: &Device,
-) -> Result<(Tensor, Tensor)> {
-    let mut behaviour = vec![0f32; rows * steps];
-    let mut placed = vec![0f32; rows * steps];
-    for (row, ((_, tried), advantages)) in picked.iter().zip(advantages).enumerate() {
-        for (step, log_prob) in tried.behaviour.iter().take(steps).enumerate() {
-            behaviour[row * steps + step] = *log_prob as f32;
-        }
-        for (step, advantage) in advantages.iter().take(steps).enumerate() {
-            placed[row * steps + step] = *advantage as f32;
-        }
-    }
-    let shape = (rows, steps);
-    Ok((Tensor::from_vec(behaviour, shape, device)?, Tensor::from_vec(placed, shape, device)?))
-}
-
-/// One advantage a step; the stop step has the credit of the whole selection.
-fn advantages(config: &OnlineConfig, tried: &Tried, baseline: &[f64]) -> Vec<f64> {
-    let steps = tried.behaviour.len();
-    let whole = tried.reward() - baseline.last().copied().unwrap_or(0.0);
-    let prefixes = tried.rewards.len();
-    if config.advantage == Advantage::Terminal || prefixes != tried.order.len() {
-        return vec![whole; steps];
-    }
-    // The reference may have stopped earlier: what it had by then is what it has later.
-    let last = baseline.last().copied().unwrap_or(0.0);
-    let anchored: Vec<f64> =
-        (0..prefixes).map(|t| baseline.get(t).copied().unwrap_or(last)).collect();
-    let form = match config.advantage {
-        Advantage::Printed => advantage::printed,
-        Advantage::Terminal | Advantage::SelfCritical => advantage::self_critical,
-    };
-    let mut values = form(&tried.rewards, &anchored, config.gamma, config.lambda);
-    values.resize(steps, whole);
-    values
-}
-
-fn pad(
-    batch: &[&Group<'_>],
-    embedding: usize,
-    dropout: f64,
-    device: &Device,
-    rng: &mut StdRng,
-) -> Result<Lists> {
-    let n = batch.iter().map(|g| g.states.rows()).max().unwrap_or(0);
-    let width = batch.first().map_or(0, |g| g.states.width());
-    let b = batch.len();
-    let mut states = vec![0f32; b * n * width];
-    let mut present = vec![0f32; b * n];
-    let (mut utilities, mut known) = (vec![0f32; b * n], vec![0f32; b * n]);
-    for (list, group) in batch.iter().enumerate() {
-        let values = group.states.values();
-        states[list * n * width..][..values.len()].copy_from_slice(values);
-        present[list * n..][..group.states.rows()].fill(1.0);
-        for (j, utility) in group.utilities.iter().enumerate() {
-            if let Some(utility) = utility {
-                utilities[list * n + j] = utility.clamp(0.0, 1.0) as f32;
-                known[list * n + j] = 1.0;
-            }
-        }
-    }
-    // Whole columns of the encoder's state are hidden, the same for the list: the head must not
-    // lean on single dimensions of the trunk.
-    let columns = match dropout > 0.0 {
-        false => None,
-        true => {
-            let keep = 1.0 / (1.0 - dropout) as f32;
-            let mut factors = vec![1f32; b * width];
-            for list in factors.chunks_mut(width.max(1)) {
-                list[..embedding]
-                    .fill_with(|| if rng.random::<f64>() < dropout { 0.0 } else { keep });
-            }
-            Some(Tensor::from_vec(factors, (b, 1, width), device)?)
-        }
-    };
-    Ok(Lists {
-        n,
-        states: Tensor::from_vec(states, (b, n, width), device)?,
-        columns,
-        present: Tensor::from_vec(present, (b, n), device)?,
-        utilities: Tensor::from_vec(utilities, (b, n), device)?,
-        known: Tensor::from_vec(known, (b, n), device)?,
-    })
 }

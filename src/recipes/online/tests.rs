@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 mod full;
+mod updates;
 
 use super::*;
 use crate::policy::features::SCALARS;
@@ -165,6 +166,84 @@ fn the_dense_term_learns_alone() {
     let (candidate, _) = learner.update(&batch, PolicyVersion(1)).unwrap();
     let examination = learner.examine(&candidate, &batch.holdout).unwrap();
     assert!(examination.accepted, "{}", examination.reason);
+}
+
+/// Every document called `good` is worth 0.4, each document costs 0.02: two that are good belong
+/// together, and none of the others is worth its price.
+struct Together;
+
+impl Environment for Together {
+    fn rewards(&self, trials: &[Trial]) -> Vec<Result<Reward, EnvironmentError>> {
+        let worth = |trial: &Trial| {
+            let good = trial.documents.iter().filter(|d| d.title == "good").count() as f64;
+            Ok(reward(0.1 + 0.4 * good - 0.02 * trial.documents.len() as f64))
+        };
+        trials.iter().map(worth).collect()
+    }
+}
+
+/// Lists with `good` good documents each, told by the first column.
+fn with_good(first: &PolicySnapshot, good: usize) -> Vec<Sample> {
+    let mut samples = samples(first, 96, 1);
+    for sample in &mut samples {
+        let decision = sample.episode.decision.as_mut().unwrap();
+        let (width, mut values) = (decision.states.width(), decision.states.values().to_vec());
+        let is_first = |c: &Candidate| c.document.id.as_str() == "good";
+        let at = sample.episode.candidates.iter().position(is_first).unwrap();
+        for (j, candidate) in sample.episode.candidates.iter_mut().enumerate() {
+            let is_good = (0..good).any(|i| j == (at + 2 * i) % N);
+            candidate.document.title = if is_good { "good" } else { "other" }.to_owned();
+            values[j * width] = if is_good { 3.0 } else { -1.0 };
+        }
+        decision.states = CandidateStates::new(width, values).unwrap();
+    }
+    samples
+}
+
+/// Chance of stopping after the best document, and how many documents the greedy rule takes: means
+/// over lists.
+fn stopping(snapshot: &PolicySnapshot, samples: &[Sample]) -> (f64, f64) {
+    let weights = serving::from_snapshot(snapshot, &Device::Cpu).unwrap();
+    let (mut stop, mut length) = (0.0, 0.0);
+    for sample in samples {
+        let decision = sample.episode.decision.as_ref().unwrap();
+        let logits = list_logits(&weights.head, &decision.states, &Device::Cpu).unwrap();
+        let masks = Masks { tokens: &decision.candidate_tokens, limits: LIMITS };
+        let rng = &mut StdRng::seed_from_u64(0);
+        let order = select(&logits, masks, Exploration::Greedy, rng).unwrap().order;
+        let steps = log_probs(&logits, masks, &order[..1], 1.0, 0.0).unwrap();
+        stop += steps[1].exp() / samples.len() as f64;
+        length += order.len() as f64 / samples.len() as f64;
+    }
+    (stop, length)
+}
+
+#[test]
+fn the_warm_up_goes_on_while_one_more_document_is_worth_its_price() {
+    let settings = OnlineConfig { singles: N, rollouts: 0, epochs: 1, ..Default::default() };
+    let mut found = Vec::new();
+    for good in [1, 2] {
+        let first = serving::first_snapshot(EMBEDDING, 1, &Device::Cpu).unwrap();
+        let mut learner =
+            OnlineLearner::new(settings.clone(), &first, Arc::new(Together), Device::Cpu).unwrap();
+        let train = with_good(&first, good);
+        let batch = Batch { train: train.clone(), ..Batch::default() };
+        let (candidate, _) = learner.update(&batch, PolicyVersion(1)).unwrap();
+        found.push(stopping(&candidate, &train));
+    }
+    let [(one, one_long), (two, two_long)] = found[..] else { panic!("{found:?}") };
+    assert!(two < 0.1 && two_long > 1.9, "two that belong together: {found:?}");
+    // The stop is held against the best of the others, which are four.
+    assert!(one > 0.2 && one_long < 1.1, "one is enough: {found:?}");
+}
+
+#[test]
+fn the_optimiser_remembers_the_update_before() {
+    let (mut learner, first) = learner(config(Objective::Rrpo));
+    let batch = batch(&first);
+    let mut again = || learner.update(&batch, PolicyVersion(1)).unwrap().0.digest;
+    // Same weights to start from, same data, same seed: only the moments differ.
+    assert_ne!(again(), again());
 }
 
 #[test]

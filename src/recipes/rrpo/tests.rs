@@ -1,6 +1,7 @@
 //! What the recipe learns in a small world, and what it refuses.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 use super::super::noise::Noisy;
+use super::super::rollout::greedy_reward;
 use super::super::toy::{self, LIMITS, Toy, with_tools};
 use super::*;
 use candle_core::Device;
@@ -92,6 +93,24 @@ fn the_reference_is_asked_once_a_question_and_each_prefix_once() {
     // Three prefixes of one drawn selection and three of the reference's, for each question.
     assert_eq!(report.trials, 60);
     assert_eq!(environment.0.load(Ordering::Relaxed), 60);
+}
+
+#[test]
+fn a_selection_that_is_drawn_twice_counts_twice_and_is_asked_once() {
+    let environment = Toy::default();
+    let instances = toy::instances(6, 1);
+    let refs: Vec<&Instance> = instances.iter().collect();
+    // Five lists there are, sixty-four are drawn.
+    let limits = SelectionLimits { k_min: 1, k_max: 1, ..LIMITS };
+    let config = RrpoConfig { limits, trajectories: 64, ..config() };
+    let drawn = with_tools(&environment, None, |tools| {
+        rollouts(&config, &toy::head(0), &refs, (1, &mut 0), tools).unwrap()
+    });
+    for at in 0..refs.len() {
+        assert_eq!(drawn.iter().filter(|(of, _)| *of == at).count(), 64);
+    }
+    let asked = environment.0.load(Ordering::Relaxed);
+    assert!(asked <= 30, "{asked} trials for 30 different selections");
 }
 
 #[test]

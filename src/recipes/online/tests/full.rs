@@ -1,5 +1,7 @@
 //! The trainable part `full`: a trunk that learns below the head, from texts that a service served.
 
+mod moved;
+
 use super::*;
 use crate::policy::fixture::write_tiny_model;
 use crate::policy::model_folder::ModelFolder;
@@ -116,15 +118,21 @@ fn full(config: OnlineConfig, base: &Arc<PairReader>) -> (OnlineLearner, PolicyS
     (learner.with_trunk(Arc::clone(base)), first)
 }
 
-fn groups_of<'a>(learner: &mut OnlineLearner, samples: &'a [Sample]) -> Vec<Group<'a>> {
+fn live_of(learner: &OnlineLearner) -> Live {
+    Live::new(&learner.config, &learner.champion.weights, learner.base.as_ref()).unwrap()
+}
+
+fn groups_of<'a>(
+    learner: &mut OnlineLearner,
+    live: &Live,
+    samples: &'a [Sample],
+) -> Vec<Group<'a>> {
     learner.prepare().unwrap();
     let mut rng = StdRng::seed_from_u64(0);
     let (config, environment) = (&learner.config, &*learner.environment);
-    let champion = learner.contender();
-    let cpu = Device::Cpu;
-    let mut groups =
-        groups::collect(config, champion, samples, environment, &cpu, &mut rng).unwrap().0;
-    groups::draw_from(champion.head, config, &mut groups, environment, &cpu, &mut rng).unwrap();
+    let (champion, cpu) = (learner.contender(), Device::Cpu);
+    let mut groups = groups::collect(config, champion, samples, environment, &cpu).unwrap().0;
+    groups::draw_from((live, 0), config, &mut groups, environment, &cpu, &mut rng).unwrap();
     groups
 }
 
@@ -143,16 +151,18 @@ fn one_minibatch_reaches_every_variable_of_trunk_and_head() {
     let (mut learner, first) =
         full(OnlineConfig { utility_weight: 1.0, singles: CANDIDATES, ..settings() }, &base);
     let batch = batch_of(&base, &first, 8);
-    let groups = groups_of(&mut learner, &batch.train);
-    let live = Live::new(&learner.config, &learner.champion.weights, Some(&base)).unwrap();
+    let live = live_of(&learner);
+    let groups = groups_of(&mut learner, &live, &batch.train);
     let batch: Vec<&Group<'_>> = groups.iter().collect();
     let mut pass = objective::Totals::default();
     let mut rng = StdRng::seed_from_u64(0);
-    let reference = learner.champion.weights.head.clone();
+    let champion = &learner.champion.weights.head;
     let objective = Some(Objective::Rrpo);
-    let phase = Phase { objective, reference: &reference, epochs: 1, rate: 1e-3 };
-    let gradients =
-        learner.gradients(&live, &batch, &phase, (&mut rng, 0, &mut pass)).unwrap().unwrap();
+    let phase =
+        Phase { name: "rrpo", objective, champion, drawing: champion, epochs: 1, rate: 1e-3 };
+    let at = At { step: 0, progress: 0.0 };
+    let on = (&mut rng, &mut pass);
+    let gradients = learner.gradients(&live, &batch, (&phase, at), on).unwrap().unwrap();
     assert!(live.trunk.as_ref().unwrap().variables().len() > 30);
     for (name, variable) in live.variables() {
         let gradient = gradients.get(variable).unwrap_or_else(|| panic!("{name} has none"));
@@ -168,10 +178,11 @@ fn what_was_trained_is_what_is_served() {
     let base = seeing();
     let (mut learner, first) = full(settings(), &base);
     let batch = batch_of(&base, &first, 24);
-    let mut groups = groups_of(&mut learner, &batch.train);
-    let live = Live::new(&learner.config, &learner.champion.weights, Some(&base)).unwrap();
+    let live = live_of(&learner);
+    let mut groups = groups_of(&mut learner, &live, &batch.train);
     let (mut rng, mut report) = (StdRng::seed_from_u64(0), LearnReport::default());
-    learner.phases(&live, &mut groups, (&mut rng, &mut report)).unwrap();
+    let mut run = Run { rng: &mut rng, report: &mut report, kept: &mut BTreeMap::new() };
+    learner.phases(&live, &mut groups, &mut run).unwrap();
     let weights = live.weights(&learner.champion.weights).unwrap();
     let bytes = serving::to_bytes(&weights).unwrap();
     let snapshot = PolicySnapshot::new(PolicyVersion(1), Some(first.version), "full", bytes);
@@ -306,7 +317,7 @@ fn a_gradient_that_is_not_a_number_leaves_everything_as_it_was() {
     let base = seeing();
     let (learner, _) = full(settings(), &base);
     let live = Live::new(&learner.config, &learner.champion.weights, Some(&base)).unwrap();
-    let mut steps = Steps::new(&learner.config, &live, (1e-3, 10));
+    let mut steps = Steps::new(&learner.config, &live, (1e-3, 10), None);
     let before = values(&live);
     for part in ["encoder.layer.1.output.dense.weight", "score.weight"] {
         let mut gradients = GradStore::default();
