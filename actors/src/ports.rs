@@ -22,7 +22,8 @@ pub use index::{Search, SearchError, SearchIndex};
 pub use judge::{Judge, JudgeError, JudgeTask};
 pub use learner::{Batch, Examination, LearnError, LearnReport, Learner};
 pub use log::{
-    Commit, EventConsumer, EventLog, LogError, NewRecord, Ownership, Record, StateChange, Stream,
+    Commit, EventConsumer, EventLog, Found, LogError, NewRecord, Ownership, Record, StateChange,
+    Stream,
 };
 pub use policy::{DecideRequest, Policy, PolicyError};
 pub use rewriter::{RewriteError, Rewriter};
