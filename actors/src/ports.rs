@@ -19,7 +19,7 @@ pub use environment::{Environment, EnvironmentError, Trial};
 pub use examiner::{ExamineError, Examiner, Probed};
 pub use generator::{GenerateError, Generator};
 pub use index::{Search, SearchError, SearchIndex};
-pub use judge::{Judge, JudgeError, JudgeTask};
+pub use judge::{Judge, JudgeError, JudgeTask, Judgement};
 pub use learner::{Batch, Examination, LearnError, LearnReport, Learner};
 pub use log::{
     Commit, EventConsumer, EventLog, Found, LogError, NewRecord, Ownership, Record, StateChange,

@@ -55,17 +55,15 @@ pub(super) struct Judges {
 /// The judges of this process. Where it has no use for a model it holds none: the model's budget
 /// belongs to one process at a time.
 pub(super) fn judges(config: &Config) -> Result<Judges, WiringError> {
-    let blend = config.judge.weights.without_judge();
-    let reference: Arc<dyn Judge> = Arc::new(ReferenceJudge::new(blend)?);
     let llm = config.judge.llm.clone().unwrap_or_default();
     let (roles, is_llm) = (config.service.roles, config.judge.kind == JudgeKind::Llm);
     let judges_trials = is_llm && roles.learn && llm.judges_trials;
     if !(is_llm && roles.judge || judges_trials) {
-        return Ok(Judges { served: reference, trials: None });
+        let blend = config.judge.weights.without_judge();
+        return Ok(Judges { served: Arc::new(ReferenceJudge::new(blend)?), trials: None });
     }
     let parts = Parts {
         client: client(config, ("judge", "judge.llm"), &llm.endpoint)?,
-        reference,
         blend: config.judge.weights,
         clock: Clock::System,
         seed: seed(config),
