@@ -7,7 +7,7 @@ use super::join::{Joiner, pause_ms};
 use super::waiting::{EARLY, Early, Lookup, Pending, delete, json, name_of, prefix_of, put};
 use crate::ports::{EventLog, LogError, Stream};
 use crate::tail;
-use crate::types::{DecisionId, Episode, Outcome, Reward, RewardRecord};
+use crate::types::{DecisionId, Episode, Outcome, RewardRecord};
 use std::ops::Bound::{Included, Unbounded};
 use std::sync::Arc;
 
@@ -176,7 +176,7 @@ impl Joiner {
         let mut pending = Pending::new(episode, now_ms);
         pending.revision = newest.as_ref().map_or(0, |newest| newest.revision).saturating_add(1);
         if let Some(newest) = newest {
-            pending.on_record = newest.reward().map(Reward::clone);
+            pending.on_record = newest.reward().cloned();
             pending.feedback = newest.feedback;
         }
         let mut is_news = false;
