@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 ///
 /// What is known of an answer's worth comes from five sources: references (the terms that compare),
 /// a model (`judge`), people (`human`), corrections and opened citations. The weights say how far each
-/// is trusted: those that have spoken share the weight of quality, `exact_match + token_f1 + rouge_l
-/// + similarity + judge`, in proportion of theirs, so that rewards lie on one scale whoever speaks,
+/// is trusted: those that have spoken share the weight of quality (the sum of the terms that compare
+/// and `judge`) in proportion of theirs, so that rewards lie on one scale whoever speaks,
 /// and nobody overrules anybody. Beside quality stand the length, and costs with weights ≤ 0.
 ///
 /// The weighted sum lies in a range that the weights and the largest costs declare; one affine map
