@@ -7,13 +7,15 @@
 //! |---|---|
 //! | `POST /v1/answer` | retrieve, select, answer |
 //! | `POST /v1/rerank`, `/rerank`, `/v2/rerank` | select from given documents (Cohere, Jina shapes) |
-//! | `POST /v1/feedback` | a verdict on an earlier decision |
+//! | `POST /v1/feedback` | what somebody says of an earlier decision |
+//! | `GET /v1/decisions/{id}` | a decision with its reward, all parts and revisions |
 //! | `GET /v1/policies`, `POST /v1/policies/rollback` | what became of every version; take one back now |
 //! | `GET /health/live`, `/health/ready` (`/health`, `/ping`) | process up; can it answer now |
 //! | `GET /metrics`, `/info`, `/v1/models` | Prometheus text; build and policy; the model list |
 
 mod answer;
 mod body;
+mod decisions;
 mod door;
 mod error;
 mod feedback;
@@ -156,6 +158,7 @@ fn routes(gateway: Arc<Gateway>) -> Router {
         .route("/v2/rerank", post(rerank::post))
         .route("/rerank", post(rerank::post))
         .route("/v1/feedback", post(feedback::post))
+        .route("/v1/decisions/{id}", get(decisions::get))
         .route("/v1/policies", get(policies::get))
         .route("/v1/policies/rollback", post(policies::rollback))
         .route("/health/live", get(status::live))

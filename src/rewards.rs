@@ -5,6 +5,7 @@
 
 mod blend;
 mod cost;
+mod evidence;
 mod exact_match;
 mod length;
 mod rouge_l;
@@ -14,6 +15,7 @@ mod token_f1;
 
 pub use blend::{Blend, BlendError, Subject};
 pub use cost::{context_cost, document_cost, retrieval_cost};
+pub use evidence::{Evidence, Given, mean};
 pub use exact_match::exact_match;
 pub use length::length;
 pub use rouge_l::rouge_l;

@@ -37,9 +37,10 @@ pub struct EpisodeEnds {
     pub pending: u64,
 }
 
-/// Feedback read is joined, late, orphaned, a duplicate, or waits for its episode.
+/// Feedback read is joined, revises a verdict, is refused, about nothing known, a duplicate, or waits.
 pub fn feedback_is_conserved(feedback: u64, fates: &FeedbackFates) -> bool {
-    feedback == fates.joined + fates.late + fates.orphan + fates.duplicate + fates.early
+    let used = fates.joined + fates.revised;
+    feedback == used + fates.refused + fates.unknown_decision + fates.duplicate + fates.early
 }
 
 /// What becomes of feedback at the judge.
@@ -47,13 +48,15 @@ pub fn feedback_is_conserved(feedback: u64, fates: &FeedbackFates) -> bool {
 pub struct FeedbackFates {
     /// Joined to its pending episode.
     pub joined: u64,
-    /// Its decision had its verdict already.
-    pub late: u64,
+    /// Its decision had its verdict, which it revises.
+    pub revised: u64,
+    /// Its decision has as much as it may, or cannot be judged.
+    pub refused: u64,
     /// Its decision never appeared.
-    pub orphan: u64,
-    /// Seen before.
+    pub unknown_decision: u64,
+    /// Its decision has it already.
     pub duplicate: u64,
-    /// Waits for its episode to appear.
+    /// Waits for its episode to appear, or to be looked up.
     pub early: u64,
 }
 

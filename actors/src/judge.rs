@@ -5,119 +5,27 @@
 //! another process is rebuilt from the log. It never slows an answer: it only reads.
 
 mod config;
+mod ending;
 mod join;
+mod late;
+mod observed;
 mod waiting;
 
 use crate::bounds::guarded;
 use crate::clock::Clock;
-use crate::invariants::{
-    EpisodeEnds, FeedbackFates, episodes_are_conserved, feedback_is_conserved,
-};
-use crate::ports::{self, EventLog, JudgeTask, LogError, NewRecord, Record, Stream};
+use crate::ports::{self, EventLog, JudgeTask, Judgement, LogError, NewRecord, Record, Stream};
 use crate::tail::{self, Change, Next, Share, Source, Task, Turn, deadletter};
 use crate::telemetry;
-use crate::types::{DecisionId, Episode, Feedback, Verdict};
+use crate::types::{DecisionId, Episode, Feedback};
 pub use config::Config;
 use join::Joiner;
+use late::{Recalled, recall};
+pub use observed::Observed;
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
-use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::ops::AddAssign;
 use std::sync::Arc;
 use std::time::Duration;
 use tracing::Instrument as _;
-
-/// Counters; part of the derived state, so they count over restarts.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Observed {
-    /// Episodes read, repeats left out.
-    pub episodes: u64,
-    /// Repeats of an episode.
-    pub episode_duplicates: u64,
-    /// Episodes with a reward.
-    pub judged: u64,
-    /// Episodes the judge abstained on.
-    pub abstained: u64,
-    /// Episodes given up after the judge had failed as often as it may.
-    #[serde(default)]
-    pub given_up: u64,
-    /// Episodes that waited in vain, those evicted included.
-    pub expired: u64,
-    /// Of these, the ones that had to go early.
-    pub evicted: u64,
-    /// Episodes that failed and are not judged.
-    pub failed: u64,
-    /// Episodes without a verdict so far.
-    pub pending: u64,
-    /// Feedback read.
-    pub feedback: u64,
-    /// Feedback joined to its episode.
-    pub joined: u64,
-    /// Feedback whose episode had its verdict already.
-    pub late: u64,
-    /// Feedback whose episode never came.
-    pub orphan: u64,
-    /// Feedback seen before.
-    pub duplicate: u64,
-    /// Feedback that waits for its episode.
-    pub early: u64,
-    /// Judge calls that failed.
-    pub retries: u64,
-    /// Records that could not be read.
-    pub broken: u64,
-    /// Feedback that came by a partition other than its decision's, and was sent on.
-    #[serde(default)]
-    pub forwarded: u64,
-    /// Partitions read here.
-    #[serde(default)]
-    pub partitions: u64,
-}
-
-impl AddAssign for Observed {
-    fn add_assign(&mut self, other: Self) {
-        self.episodes += other.episodes;
-        self.episode_duplicates += other.episode_duplicates;
-        self.judged += other.judged;
-        self.abstained += other.abstained;
-        self.expired += other.expired;
-        self.evicted += other.evicted;
-        self.failed += other.failed;
-        self.given_up += other.given_up;
-        self.pending += other.pending;
-        self.feedback += other.feedback;
-        self.joined += other.joined;
-        self.late += other.late;
-        self.orphan += other.orphan;
-        self.duplicate += other.duplicate;
-        self.early += other.early;
-        self.retries += other.retries;
-        self.broken += other.broken;
-        self.forwarded += other.forwarded;
-        self.partitions += other.partitions;
-    }
-}
-
-impl Observed {
-    /// Whether both conservation laws hold.
-    pub fn is_conserved(&self) -> bool {
-        let ends = EpisodeEnds {
-            judged: self.judged,
-            abstained: self.abstained,
-            given_up: self.given_up,
-            expired: self.expired,
-            failed: self.failed,
-            pending: self.pending,
-        };
-        let fates = FeedbackFates {
-            joined: self.joined,
-            late: self.late,
-            orphan: self.orphan,
-            duplicate: self.duplicate,
-            early: self.early,
-        };
-        episodes_are_conserved(self.episodes, &ends) && feedback_is_conserved(self.feedback, &fates)
-    }
-}
 
 /// What the judge understands.
 pub enum Message {
@@ -125,7 +33,10 @@ pub enum Message {
     #[doc(hidden)]
     Turn(TurnBox),
     /// The judge port said something of a decision in a partition (sent by itself).
-    Judged(u32, DecisionId, Result<Option<Verdict>, String>),
+    Judged(u32, DecisionId, Result<Judgement, String>),
+    /// The log said something of a decision in a partition (sent by itself).
+    #[doc(hidden)]
+    Recalled(RecalledBox),
     /// Replies once everything in the log is read, nothing is due and all is durable.
     Flush(RpcReplyPort<()>),
     /// Asks for the counters.
@@ -134,6 +45,8 @@ pub enum Message {
 
 #[doc(hidden)]
 pub struct TurnBox(Turn);
+#[doc(hidden)]
+pub struct RecalledBox(u32, DecisionId, Result<Recalled, String>);
 
 /// What the actor is made of.
 #[derive(Clone)]
@@ -157,6 +70,7 @@ pub struct State {
     _reading: Task,
     joiners: BTreeMap<u32, Joiner>,
     judging: usize,
+    recalling: usize,
     flushes: Vec<RpcReplyPort<()>>,
     /// What was in the log when it was asked for is read; it is judged before more is.
     is_flushing: bool,
@@ -182,7 +96,15 @@ impl Actor for Judge {
         };
         let reading = tail::read(source, &myself, |turn| Message::Turn(TurnBox(turn)));
         let (joiners, flushes) = (BTreeMap::new(), Vec::new());
-        Ok(State { args, _reading: reading, joiners, judging: 0, flushes, is_flushing: false })
+        Ok(State {
+            args,
+            _reading: reading,
+            joiners,
+            judging: 0,
+            recalling: 0,
+            flushes,
+            is_flushing: false,
+        })
     }
 
     async fn handle(
@@ -194,6 +116,7 @@ impl Actor for Judge {
         match message {
             Message::Turn(turn) => state.turn(&myself, turn.0)?,
             Message::Judged(partition, id, said) => state.judged(&myself, partition, &id, said)?,
+            Message::Recalled(said) => state.recalled(&myself, said)?,
             Message::Flush(reply) => state.flushes.push(reply),
             Message::Observe(reply) => state.observe(reply),
         }
@@ -208,6 +131,8 @@ impl State {
         let is_read = turn.is_current && records.len() < self.args.config.poll_max;
         self.is_flushing |= is_read && !self.flushes.is_empty();
         let mut next = Next::default();
+        // A turn comes once the commits of the one before are durable.
+        self.joiners.values_mut().for_each(Joiner::committed);
         for change in changes {
             self.change(change, &mut next)?;
         }
@@ -268,10 +193,15 @@ impl State {
         Ok(())
     }
 
-    /// Hands due episodes to the judge, as many as may be there at once.
+    /// Hands due episodes to the judge and looks up due decisions, as many as may be at once.
     fn dispatch(&mut self, myself: &ActorRef<Message>) {
         let now_ms = self.args.clock.now_ms();
         for (partition, joiner) in &mut self.joiners {
+            while self.recalling < self.args.config.concurrency {
+                let Some(id) = joiner.next_lookup(now_ms) else { break };
+                self.recalling += 1;
+                look_up(&self.args, myself, *partition, id);
+            }
             while self.judging < self.args.config.concurrency {
                 let Some((id, task)) = joiner.next_due(now_ms) else { break };
                 self.judging += 1;
@@ -285,11 +215,21 @@ impl State {
         myself: &ActorRef<Message>,
         partition: u32,
         id: &DecisionId,
-        said: Result<Option<Verdict>, String>,
+        said: Result<Judgement, String>,
     ) -> Result<(), LogError> {
         self.judging = self.judging.saturating_sub(1);
         if let Some(joiner) = self.joiners.get_mut(&partition) {
             joiner.judged(id, said, self.args.clock.now_ms())?;
+        }
+        self.dispatch(myself);
+        Ok(())
+    }
+
+    fn recalled(&mut self, myself: &ActorRef<Message>, said: RecalledBox) -> Result<(), LogError> {
+        let RecalledBox(partition, id, said) = said;
+        self.recalling = self.recalling.saturating_sub(1);
+        if let Some(joiner) = self.joiners.get_mut(&partition) {
+            joiner.recalled(&id, said, self.args.clock.now_ms())?;
         }
         self.dispatch(myself);
         Ok(())
@@ -319,13 +259,28 @@ fn ask(
     let span = tracing::info_span!("judge.judge", decision_id = %id);
     let asked = async move {
         let said = match guarded(deadline, async move { judge.judge(&task).await }).await {
-            Ok(Ok(verdict)) => Ok(verdict),
+            Ok(Ok(judgement)) => Ok(judgement),
             Ok(Err(error)) => Err(error.to_string()),
             Err(broken) => Err(format!("judge gave no verdict: {broken}")),
         };
         let _ = myself.send_message(Message::Judged(partition, id, said));
     };
     ractor::concurrency::spawn(asked.instrument(span));
+}
+
+fn look_up(args: &Args, myself: &ActorRef<Message>, partition: u32, id: DecisionId) {
+    let (log, myself) = (Arc::clone(&args.log), myself.clone());
+    let deadline = Duration::from_millis(args.config.deadline_ms);
+    let asked = async move {
+        let name = id.clone();
+        let said = match guarded(deadline, async move { recall(&log, &name).await }).await {
+            Ok(Ok(recalled)) => Ok(recalled),
+            Ok(Err(error)) => Err(error.to_string()),
+            Err(broken) => Err(format!("the log gave nothing: {broken}")),
+        };
+        let _ = myself.send_message(Message::Recalled(RecalledBox(partition, id, said)));
+    };
+    ractor::concurrency::spawn(asked);
 }
 
 /// Header of feedback that was sent on to the partition of its decision.
@@ -342,7 +297,16 @@ fn absorb(args: &Args, joiner: &mut Joiner, record: &Record, now_ms: u64) -> Res
                 joiner.append(Stream::Feedback, forwarded(record, &feedback));
                 Ok(())
             }
-            Ok(feedback) => Ok(joiner.feedback(feedback, origin, now_ms)?),
+            Ok(mut feedback) => match feedback.check() {
+                Ok(()) => {
+                    if feedback.stamp(now_ms) {
+                        joiner.counters.ahead += 1;
+                        telemetry::feedback_ahead();
+                    }
+                    Ok(joiner.feedback(feedback, origin, now_ms)?)
+                }
+                Err(fault) => Err(fault.to_string()),
+            },
             Err(reason) => Err(reason),
         },
         _ => match tail::parse::<Episode>(record) {

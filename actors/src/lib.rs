@@ -33,7 +33,6 @@ pub mod learner;
 pub mod policy_follower;
 pub mod ports;
 pub mod promoter;
-pub mod recent_decisions;
 pub mod replay;
 pub mod replay_buffer;
 pub mod reranker;

@@ -19,12 +19,13 @@ pub use environment::{Environment, EnvironmentError, Purchases, Trial};
 pub use examiner::{ExamineError, Examiner, Probed};
 pub use generator::{GenerateError, Generator};
 pub use index::{Search, SearchError, SearchIndex};
-pub use judge::{Judge, JudgeError, JudgeTask};
+pub use judge::{Judge, JudgeError, JudgeTask, Judgement};
 pub use learner::{
     Batch, CancelOnDrop, Cancellation, Examination, LearnError, LearnReport, Learner,
 };
 pub use log::{
-    Commit, EventConsumer, EventLog, LogError, NewRecord, Ownership, Record, StateChange, Stream,
+    Commit, EventConsumer, EventLog, Found, LogError, NewRecord, Ownership, Record, StateChange,
+    Stream,
 };
 pub use policy::{DecideRequest, Policy, PolicyError};
 pub use rewriter::{RewriteError, Rewriter};

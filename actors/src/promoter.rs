@@ -13,7 +13,7 @@ mod stages;
 
 use crate::clock::Clock;
 use crate::compute::{Compute, ComputeMode};
-use crate::drift::{self, Alarm, Monitor, Seen};
+use crate::drift::{self, Alarm, Monitor};
 use crate::ports::{EventLog, ExamineError, Examiner, SnapshotStore, Stream};
 use crate::rollout::{AA, AaFigures, Board, Config, Issuer, Ledger, Path, Recent, Shadows};
 use crate::slot::Request;
@@ -21,7 +21,7 @@ use crate::tail::{self, Change, Next, Share, Source, Task, Turn};
 use crate::telemetry;
 use crate::types::{
     Episode, LogPosition, PolicyRecord, PolicySnapshot, PolicyState, PolicyVersion, RewardRecord,
-    ShadowRecord, StageEvidence, Verdict,
+    ShadowRecord, StageEvidence,
 };
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 pub(crate) use records::policy_record;
@@ -265,7 +265,7 @@ impl State {
 
     fn traffic(&mut self, myself: &ActorRef<Message>, mut turn: Turn) {
         let (_, records) = turn.take();
-        let mut alarms = Vec::new();
+        let mut found = Vec::new();
         let is_staged = self.args.config.path == Path::Staged;
         for record in &records {
             let is_read = match record.stream {
@@ -275,7 +275,7 @@ impl State {
                         self.ledger.episode(place, &episode);
                         self.recent.episode(&episode);
                     }
-                    alarms.extend(self.monitor.absorb(&seen_query(&episode)));
+                    found.extend(self.monitor.absorb(&alarms::seen_query(&episode)));
                 }),
                 Stream::Rewards => tail::parse::<RewardRecord>(record).map(|reward| {
                     if is_staged {
@@ -283,7 +283,9 @@ impl State {
                         self.shadows.reward(&reward);
                         self.recent.reward(&reward);
                     }
-                    alarms.extend(self.monitor.absorb(&seen_reward(&reward)));
+                    if let Some(seen) = alarms::seen_reward(&reward) {
+                        found.extend(self.monitor.absorb(&seen));
+                    }
                 }),
                 _ => tail::parse::<ShadowRecord>(record).map(|shadow| {
                     self.shadows.decision(&shadow);
@@ -295,7 +297,7 @@ impl State {
         }
         // Under steady traffic no turn is ever empty; a short one had no more to read.
         self.is_current[1] |= turn.is_current && records.len() < self.args.config.poll_max;
-        for alarm in alarms {
+        for alarm in found {
             self.alarm(myself, alarm);
         }
         let config = &self.args.config;
@@ -357,38 +359,5 @@ impl State {
 
     fn positions(&self) -> Vec<LogPosition> {
         self.ledger.positions()
-    }
-}
-
-fn seen_query(episode: &Episode) -> Seen<'_> {
-    let top = episode.candidates.first().map(|candidate| f64::from(candidate.score));
-    let second = episode.candidates.get(1).map(|candidate| f64::from(candidate.score));
-    Seen {
-        query: &episode.query.text,
-        top_score: top,
-        margin: top.zip(second).map(|(top, second)| top - second),
-        reward: None,
-        judge: None,
-        is_abstention: false,
-        time_ms: episode.finished_ms,
-    }
-}
-
-fn seen_reward(record: &RewardRecord) -> Seen<'_> {
-    let (reward, is_abstention) = match &record.verdict {
-        Verdict::Scored { reward } => (Some(reward.total), false),
-        Verdict::Abstained { .. } | Verdict::Failed { .. } => (None, true),
-        Verdict::Expired => (None, false),
-    };
-    // What expired was never judged.
-    let is_judged = record.verdict != Verdict::Expired;
-    Seen {
-        query: "",
-        top_score: None,
-        margin: None,
-        reward,
-        judge: is_judged.then_some(record.judge.as_str()),
-        is_abstention,
-        time_ms: record.judged_ms,
     }
 }

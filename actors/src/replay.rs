@@ -34,7 +34,7 @@ pub struct Dropped {
     pub stale: u64,
     /// Pushed out by newer ones.
     pub overflow: u64,
-    /// No decision, or a propensity that is no probability.
+    /// No decision, a propensity that is no probability, or a reward outside [0, 1].
     pub untrainable: u64,
     /// Answered without documents because none could be had.
     pub degraded: u64,
@@ -108,7 +108,8 @@ impl ReplayBuffer {
         evidence: Evidence,
         revision: u32,
     ) -> (Inserted, Vec<DecisionId>) {
-        if self.revision(id).is_none_or(|known| known >= revision) {
+        let is_old = self.revision(id).is_none_or(|known| known >= revision);
+        if is_old || !is_in_range(&evidence) {
             return (Inserted::Refused, Vec::new());
         }
         if let (Some((sample, known)), Some((reward, references))) =
@@ -144,8 +145,7 @@ impl ReplayBuffer {
         let Some(decision) = &ended.episode.decision else {
             return Err(|dropped| &mut dropped.untrainable);
         };
-        let is_finite = ended.evidence.as_ref().is_none_or(|(r, _)| r.total.is_finite());
-        if !sample_is_trainable(decision.log_prob()) || !is_finite {
+        if !sample_is_trainable(decision.log_prob()) || !is_in_range(&ended.evidence) {
             return Err(|dropped| &mut dropped.untrainable);
         }
         if self.contains(&decision.id) {
@@ -262,6 +262,13 @@ impl ReplayBuffer {
         let of = self.samples.iter().map(|(_, (sample, _))| staleness(&sample.episode, serving));
         of.max().unwrap_or(0)
     }
+}
+
+/// Whether a reward lies in [0, 1]: learning takes it for a share. A record of before rewards were
+/// mapped there may lie outside.
+fn is_in_range(evidence: &Evidence) -> bool {
+    let range = -1e-9..=1.0 + 1e-9;
+    evidence.as_ref().is_none_or(|(reward, _)| range.contains(&reward.total))
 }
 
 /// Versions between the weights that decided and those that serve.

@@ -7,6 +7,7 @@ mod config;
 mod core;
 mod door;
 mod errors;
+mod feedback;
 mod operator;
 mod reports;
 mod supervisor;
@@ -15,22 +16,20 @@ use self::core::Core;
 use crate::clock::Clock;
 pub use crate::episode::Failure;
 pub use crate::learner::{LearnerFactory, UpdateOutcome};
-use crate::ports::{
-    EventLog, Generator, Judge, LogError, Rewriter, Seal, SearchIndex, SnapshotStore, Stream,
-};
+use crate::ports::{EventLog, Generator, Judge, Rewriter, Seal, SearchIndex, SnapshotStore};
 pub use crate::promoter::ExaminerFactory;
 pub use crate::reranker::PolicyFactory;
 use crate::slot::{Slot, SlotError};
-use crate::tail::record;
-use crate::types::{Exploration, Feedback, PolicySnapshot, PolicyStamp, Query, SelectionLimits};
+use crate::types::{Exploration, PolicySnapshot, PolicyStamp, Query, SelectionLimits};
 pub use crate::types::{Ranked, Served};
 use crate::{
-    generator, intake, judge, learner, policy_follower, promoter, recent_decisions, replay_buffer,
-    reranker, retriever, shadow,
+    generator, intake, judge, learner, policy_follower, promoter, replay_buffer, reranker,
+    retriever, shadow,
 };
 pub use config::{AdmissionConfig, Roles, ServiceConfig, SupervisionConfig};
 pub use door::DoorObserved;
 pub use errors::{FeedbackError, OperatorError, ServiceError, StartError};
+pub use feedback::{FeedbackConfig, KnownDecision, Receipt, Standing};
 pub use operator::RolledBack;
 use ractor::{Actor, ActorRef, RpcReplyPort};
 pub use reports::{Drained, Exploring, Observed, Readiness};
@@ -129,53 +128,6 @@ impl ServiceHandle {
         Arc::clone(&self.0.core).serve(query, ask, true).await
     }
 
-    /// Takes feedback on a recent decision; it is durable when this returns its id.
-    pub async fn feedback(&self, mut feedback: Feedback) -> Result<String, FeedbackError> {
-        let core = &self.0.core;
-        if feedback.value.is_some_and(|value| !(0.0..=1.0).contains(&value)) {
-            return Err(FeedbackError::Refused("value: must lie in [0, 1]".to_owned()));
-        }
-        if feedback.value.is_none() && feedback.references.is_empty() {
-            let reason = "value or references: at least one must be given".to_owned();
-            return Err(FeedbackError::Refused(reason));
-        }
-        let wait = Duration::from_millis(core.config.recent_decisions.deadline_ms);
-        let id = &feedback.decision_id;
-        let build = |reply| recent_decisions::Message::Knows(id.clone(), reply);
-        match core.context.decisions.call(build, Instant::now() + wait).await {
-            Ok(recent_decisions::Known::Yes) => {}
-            Ok(recent_decisions::Known::No) => {
-                return Err(FeedbackError::UnknownDecision(feedback.decision_id));
-            }
-            Ok(recent_decisions::Known::NotYet) => {
-                return Err(FeedbackError::Unavailable("the log is still being read".to_owned()));
-            }
-            Err(error) => return Err(FeedbackError::Unavailable(error.to_string())),
-        }
-        if feedback.id.is_empty() {
-            feedback.id = core.draw_id("f");
-        }
-        if feedback.time_ms == 0 {
-            feedback.time_ms = core.ports.clock.now_ms();
-        }
-        self.append_feedback(&feedback).await.map_err(|error| match error {
-            LogError::Refused(reason) => FeedbackError::Refused(reason),
-            error => FeedbackError::Unavailable(error.to_string()),
-        })?;
-        Ok(feedback.id)
-    }
-
-    async fn append_feedback(&self, feedback: &Feedback) -> Result<(), LogError> {
-        let core = &self.0.core;
-        let key = feedback.decision_id.as_str();
-        let new = record(key, (&feedback.id, Stream::Feedback.topic()), feedback)?;
-        let wait = Duration::from_millis(core.config.episode.log_deadline_ms);
-        match timeout(wait, core.ports.log.append(Stream::Feedback, vec![new])).await {
-            Ok(appended) => appended.map(|_| ()),
-            Err(_) => Err(LogError::Unavailable("no reply within the deadline".to_owned())),
-        }
-    }
-
     /// Counters of everything that runs here.
     pub async fn observe(&self) -> Observed {
         let core = &self.0.core;
@@ -191,7 +143,6 @@ impl ServiceHandle {
             replay_buffer: ask(&core.replay_buffer, replay_buffer::Message::Observe).await,
             learner: ask(&core.learner, learner::Message::Observe).await,
             policy_follower: ask(&core.policy_follower, policy_follower::Message::Observe).await,
-            recent_decisions: ask(&context.decisions, recent_decisions::Message::Observe).await,
             intake: ask(&core.intake, intake::Message::Observe).await,
             shadow: ask(&context.experiments.shadow, shadow::Message::Observe).await,
             promoter: ask(&core.promoter, promoter::Message::Observe).await,
@@ -272,7 +223,6 @@ impl ServiceHandle {
             "replay_buffer",
             "policy_follower",
             "shadow",
-            "recent_decisions",
             "generator",
             "reranker",
             "retriever",

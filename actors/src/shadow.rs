@@ -9,14 +9,14 @@ use crate::bounds::{caught, guarded};
 use crate::clock::Clock;
 use crate::compute::{Compute, ComputeMode};
 use crate::ports::{
-    DecideRequest, EventLog, Generator, Judge, JudgeTask, Policy, PolicyError, Stream,
+    DecideRequest, EventLog, Generator, Judge, JudgeTask, Judgement, Policy, PolicyError, Stream,
 };
 use crate::rollout::{ShadowConfig, agreement};
 use crate::tail::record;
 use crate::telemetry;
 use crate::types::{
-    Candidate, Decision, Document, Episode, Exploration, Outcome, PolicySnapshot, PolicyVersion,
-    Query, Reward, ShadowRecord, Verdict,
+    Candidate, Decision, Document, Exploration, PolicySnapshot, PolicyVersion, Query, Reward,
+    ShadowRecord,
 };
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use rand::SeedableRng as _;
@@ -334,22 +334,11 @@ async fn answered(args: &Args, offer: &Offer, decision: &Decision) -> Option<Rew
     let document = |index: &u32| offer.candidates.get(*index as usize).map(|c| c.document.clone());
     let documents: Vec<Document> = decision.order.iter().filter_map(document).collect();
     let answer = args.generator.answer(&offer.query, &documents).await.ok()?;
-    let episode = Episode {
-        schema: Episode::SCHEMA,
-        query: offer.query.clone(),
-        rewrites: Vec::new(),
-        candidates: offer.candidates.clone(),
-        decision: Some(decision.clone()),
-        outcome: Outcome::Answered { answer },
-        degraded: None,
-        assignment: None,
-        interleaved: None,
-        unusable_for_ope: None,
-        finished_ms: args.clock.now_ms(),
-        duration_ms: 0,
-    };
-    match args.judge.judge(&JudgeTask { episode, feedback: Vec::new() }).await {
-        Ok(Some(Verdict::Scored { reward })) => Some(reward),
+    let id = decision.id.as_str();
+    let mut task = JudgeTask::new(id, offer.query.clone(), documents, answer);
+    task.gate = decision.gate;
+    match args.judge.judge(&task).await {
+        Ok(Judgement::Scored { reward }) => Some(reward),
         _ => None,
     }
 }

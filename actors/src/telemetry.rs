@@ -41,7 +41,8 @@ metrics_table! {
     GENERATOR_RETRIES = "regrade_generator_retries_total", Counter, "Generation attempts after the first.";
     JUDGED = "regrade_judge_episodes_total", Counter, "Episodes at their end, by verdict (scored, abstained, failed, expired), or unanswered.";
     JUDGE_RETRIES = "regrade_judge_retries_total", Counter, "Judge calls that failed and were repeated.";
-    FEEDBACK = "regrade_feedback_total", Counter, "Feedback seen, by fate (joined, late, orphan, duplicate, forwarded).";
+    FEEDBACK = "regrade_feedback_total", Counter, "Feedback seen, by fate (joined, revised, pending, unknown_decision, duplicate, refused, forwarded).";
+    FEEDBACK_AHEAD = "regrade_feedback_clock_ahead_total", Counter, "Feedback stamped later than it came, taken with the time of its coming.";
     REWARD_VALUE = "regrade_reward_value", Histogram, "Total reward of scored episodes.";
     JUDGE_PENDING = "regrade_judge_pending_episodes", Gauge, "Episodes waiting for a verdict.";
     JUDGE_OLDEST = "regrade_judge_oldest_pending_seconds", Gauge, "Age of the episode that has waited longest for its verdict.";
@@ -131,6 +132,14 @@ pub fn actor_restarts(actor: &'static str, reason: &str, restarts: usize, delay:
 pub fn actor_given_up(actor: &'static str, reason: &str) {
     metrics::gauge!(ACTOR_DOWN, "actor" => actor).set(1.0);
     tracing::error!(actor, reason, "actor stays down, restart budget is spent");
+}
+
+/// Feedback has a stamp of a time that has not come yet.
+pub fn feedback_ahead() {
+    metrics::counter!(FEEDBACK_AHEAD).increment(1);
+    tracing::warn!(
+        "feedback is stamped by a clock that is ahead, taken with the time of its coming"
+    );
 }
 
 /// A log operation failed and will be repeated after `delay`.

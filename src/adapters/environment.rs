@@ -10,12 +10,10 @@ mod until;
 use super::bounded_cache::BoundedCache;
 use crate::rewards::{Blend, BlendError, Subject, is_unanswerable};
 use actors::ports::{
-    Cancellation, Environment, EnvironmentError, Generator, Judge, JudgeTask, Purchases, Trial,
+    Cancellation, Environment, EnvironmentError, Generator, Judge, JudgeTask, Judgement, Purchases,
+    Trial,
 };
-use actors::types::{
-    Answer, Candidate, CandidateStates, Decision, DecisionId, Document, Episode, Exploration, Gate,
-    Outcome, PolicyStamp, Reward, SelectionLimits, Verdict,
-};
+use actors::types::{Answer, Document, Gate, Reward};
 use futures::{FutureExt, StreamExt};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
@@ -80,10 +78,10 @@ impl Key {
     }
 
     /// A name for the trial: equal trials have equal names, so a judge gives them equal seeds.
-    fn name(&self) -> DecisionId {
+    fn name(&self) -> String {
         let mut hasher = DefaultHasher::new();
         self.hash(&mut hasher);
-        DecisionId(format!("trial-{:016x}", hasher.finish()))
+        format!("trial-{:016x}", hasher.finish())
     }
 }
 
@@ -242,18 +240,18 @@ impl GeneratorEnvironment {
         if let Some(reward) = self.judged.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
             return Ok(reward);
         }
-        let task =
-            JudgeTask { episode: episode(trial, key.0.name(), answer), feedback: Vec::new() };
+        let (query, documents) = (trial.query.clone(), trial.documents.clone());
+        let task = JudgeTask::new(key.0.name(), query, documents, answer.clone());
         match judge.judge(&task).await {
-            Ok(Some(Verdict::Scored { reward })) => {
+            Ok(Judgement::Scored { reward }) => {
                 let mut judged = self.judged.lock().unwrap_or_else(PoisonError::into_inner);
                 judged.insert(key, reward.clone());
                 Ok(reward)
             }
-            Ok(Some(Verdict::Abstained { reason } | Verdict::Failed { reason })) => {
+            Ok(Judgement::Abstained { reason } | Judgement::Refused { reason }) => {
                 unscored(&reason)
             }
-            Ok(Some(Verdict::Expired) | None) => unscored("there is nothing to judge by"),
+            Ok(Judgement::NotYet) => unscored("there is nothing to judge by"),
             Err(error) => unscored(&error.to_string()),
         }
     }
@@ -302,42 +300,6 @@ fn without_references(trial: &Trial) -> EnvironmentError {
 
 fn unscored(reason: &str) -> Result<Reward, EnvironmentError> {
     Err(EnvironmentError::Unscored(reason.to_owned()))
-}
-
-/// A trial as the episode it would have been.
-fn episode(trial: &Trial, id: DecisionId, answer: &Answer) -> Episode {
-    let ranked = (0..).zip(&trial.documents);
-    let candidates: Vec<Candidate> = ranked
-        .map(|(rank, document)| Candidate { document: document.clone(), score: 0.0, rank })
-        .collect();
-    let decision = Decision {
-        id,
-        gate: if candidates.is_empty() { Gate::Direct } else { Gate::Retrieve },
-        rewrite: 0,
-        order: candidates.iter().map(|candidate| candidate.rank).collect(),
-        step_log_probs: Vec::new(),
-        scores: Vec::new(),
-        exploration: Exploration::Greedy,
-        limits: SelectionLimits { k_min: 0, k_max: u32::MAX, token_budget: u32::MAX },
-        deviates: None,
-        candidate_tokens: Vec::new(),
-        states: CandidateStates::default(),
-        policy: PolicyStamp::default(),
-    };
-    Episode {
-        schema: Episode::SCHEMA,
-        query: trial.query.clone(),
-        rewrites: Vec::new(),
-        candidates,
-        decision: Some(decision),
-        degraded: None,
-        assignment: None,
-        interleaved: None,
-        unusable_for_ope: None,
-        outcome: Outcome::Answered { answer: answer.clone() },
-        finished_ms: 0,
-        duration_ms: 0,
-    }
 }
 
 #[cfg(test)]

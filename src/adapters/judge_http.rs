@@ -3,7 +3,7 @@
 //! Owns what makes such a judge bearable: votes with their spread, strict verdicts, a share of
 //! episodes, a daily budget that is never passed, and prompts in which documents and answers cannot
 //! speak. What cannot be read is an abstention, never a reward of 0. Episodes that the model is not
-//! asked about abstain, or go to the judge by references.
+//! asked about abstain, or are judged by references. What people say is weighed beside the model.
 
 mod config;
 mod judgement;
@@ -20,10 +20,8 @@ pub use rubric::{Criterion, Rubric, RubricError};
 use crate::chat::{Budget, BudgetError, ChatClient, Prompt, PromptError, Shipped};
 use crate::rewards::Blend;
 use actors::clock::Clock;
-use actors::ports::Judge;
 use actors::types::PolicySnapshot;
 use minijinja::{Value, context};
-use std::sync::Arc;
 
 const SHIPPED_JUDGE: Shipped = Shipped {
     file: "configs/prompts/judge.jinja",
@@ -61,8 +59,6 @@ pub enum LlmJudgeError {
 pub struct Parts {
     /// The endpoint.
     pub client: ChatClient,
-    /// The judge by references, for what the model is not asked about.
-    pub reference: Arc<dyn Judge>,
     /// Weight of each part of the reward; the model's is `judge`.
     pub blend: Blend,
     /// Tells the day of the budget.

@@ -1,11 +1,11 @@
-//! A judge that compares with known answers: `ports::Judge` on a blend of rewards.
+//! A judge by references and people: `ports::Judge` on a blend of rewards.
 //!
-//! Looks at the query's own references, then at those given as feedback, then at a value given as
-//! feedback. Calls no model and nothing outside the process.
+//! Weighs the query's own references, those given as feedback, corrections, values and opened
+//! citations, each with its weight. Calls no model and nothing outside the process.
 
-use crate::rewards::{Blend, BlendError, Subject, is_unanswerable, known_references};
-use actors::ports::{Judge, JudgeError, JudgeTask};
-use actors::types::{Answer, Gate, Outcome, PolicySnapshot, Reward, Verdict};
+use crate::rewards::{Blend, BlendError, Evidence, Subject, is_unanswerable};
+use actors::ports::{Judge, JudgeError, JudgeTask, Judgement};
+use actors::types::{Answer, PolicySnapshot};
 use async_trait::async_trait;
 
 /// Judges by references; see the module.
@@ -24,56 +24,34 @@ impl ReferenceJudge {
         let short: String = digest.as_str().chars().take(12).collect();
         Ok(Self { blend, name: format!("reference/{short}") })
     }
+}
 
-    fn reward(&self, task: &JudgeTask, answer: &Answer) -> Option<Result<Reward, String>> {
-        let decision = task.episode.decision.as_ref();
-        let query = &task.episode.query;
-        let subject = Subject {
-            query,
-            answer,
-            gate: decision.map_or(Gate::Direct, |decision| decision.gate),
-            documents: decision.map_or(0, |decision| decision.order.len()),
-        };
-        if task.episode.outcome == Outcome::Reranked {
-            // There is no answer here to compare with references; the application has it.
-            return self.reward_given(task, subject);
+/// Judges a task by evidence on it. Where there is no answer here to compare with, the application
+/// has it, and what was said counts alone.
+pub(super) fn weighed(blend: &Blend, task: &JudgeTask, mut evidence: Evidence) -> Judgement {
+    let mut query = std::borrow::Cow::Borrowed(&task.query);
+    if task.answer.is_none() {
+        evidence.references.clear();
+        evidence.corrections.clear();
+        if is_unanswerable(&query) {
+            query.to_mut().metadata.clear();
         }
-        let not_finite = || "the reward is not finite".to_owned();
-        let references = known_references(query, &task.feedback);
-        if !references.is_empty() || is_unanswerable(query) {
-            return Some(self.blend.score(subject, &references).ok_or_else(not_finite));
-        }
-        self.reward_given(task, subject)
     }
-
-    /// By what people said alone. The last word counts: people change their minds.
-    fn reward_given(
-        &self,
-        task: &JudgeTask,
-        subject: Subject<'_>,
-    ) -> Option<Result<Reward, String>> {
-        let value = task.feedback.iter().rev().find_map(|feedback| feedback.value)?;
-        let outside = || format!("feedback value {value} lies outside [0, 1]");
-        Some(self.blend.score_given(subject, value).ok_or_else(outside))
+    let no_answer = Answer::default();
+    let answer = task.answer.as_ref().unwrap_or(&no_answer);
+    let (gate, documents) = (task.gate, task.documents.len());
+    let subject = Subject { query: &query, answer, gate, documents };
+    match blend.weigh(subject, &evidence) {
+        Some(reward) => Judgement::Scored { reward },
+        None => Judgement::NotYet,
     }
 }
 
 #[async_trait]
 impl Judge for ReferenceJudge {
-    async fn judge(&self, task: &JudgeTask) -> Result<Option<Verdict>, JudgeError> {
-        let no_answer = Answer::default();
-        let answer = match &task.episode.outcome {
-            Outcome::Answered { answer } => answer,
-            Outcome::Reranked => &no_answer,
-            Outcome::Failed { stage, .. } => {
-                let reason = format!("the query failed at {stage}: there is no answer to judge");
-                return Ok(Some(Verdict::Abstained { reason }));
-            }
-        };
-        Ok(self.reward(task, answer).map(|reward| match reward {
-            Ok(reward) => Verdict::Scored { reward },
-            Err(reason) => Verdict::Abstained { reason },
-        }))
+    async fn judge(&self, task: &JudgeTask) -> Result<Judgement, JudgeError> {
+        // A model's verdict of before this judge was configured still counts by its weight.
+        Ok(weighed(&self.blend, task, Evidence::of(task)))
     }
 
     fn name(&self) -> String {
@@ -87,7 +65,7 @@ mod tests {
 
     use super::*;
     use crate::adapters::contract::check_judge;
-    use actors::types::{Episode, Feedback, Query};
+    use actors::types::{Document, Feedback, Query};
     use std::sync::Arc;
 
     fn judge() -> ReferenceJudge {
@@ -100,21 +78,8 @@ mod tests {
             ..Query::default()
         };
         let answer = Answer { text: "Paris".to_owned(), ..Answer::default() };
-        let episode = Episode {
-            schema: Episode::SCHEMA,
-            query,
-            rewrites: Vec::new(),
-            candidates: Vec::new(),
-            decision: None,
-            outcome: Outcome::Answered { answer },
-            degraded: None,
-            assignment: None,
-            interleaved: None,
-            unusable_for_ope: None,
-            finished_ms: 0,
-            duration_ms: 0,
-        };
-        JudgeTask { episode, feedback }
+        let document = Document { id: "p1".into(), ..Document::default() };
+        JudgeTask { feedback, ..JudgeTask::new("d", query, vec![document], answer) }
     }
 
     fn feedback(value: Option<f64>, references: &[&str]) -> Feedback {
@@ -124,13 +89,14 @@ mod tests {
             value,
             references: references.iter().map(|r| (*r).to_owned()).collect(),
             source: String::new(),
-            time_ms: 0,
+            ..Feedback::default()
         }
     }
 
     async fn total(task: JudgeTask) -> Option<f64> {
-        match judge().judge(&task).await.unwrap()? {
-            Verdict::Scored { reward } => Some(reward.total),
+        match judge().judge(&task).await.unwrap() {
+            Judgement::Scored { reward } => Some(reward.total),
+            Judgement::NotYet => None,
             other => panic!("expected a score, found {other:?}"),
         }
     }
@@ -141,20 +107,37 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn own_references_come_before_feedback_and_references_before_values() {
+    async fn what_people_say_counts_beside_references() {
         assert_eq!(total(task(&[], vec![])).await, None, "nothing to judge by: wait");
-        assert_eq!(total(task(&["Paris"], vec![feedback(Some(0.0), &["Rome"])])).await, Some(1.0));
-        let said = vec![feedback(Some(0.0), &["Rome"]), feedback(None, &["Paris"])];
-        assert_eq!(total(task(&[], said)).await, Some(1.0));
+        // F1 1 by the query's own reference, a value of 0, and equal weights.
+        assert_eq!(total(task(&["Paris"], vec![feedback(Some(0.0), &["Rome"])])).await, Some(0.5));
+        let said = vec![feedback(None, &["Rome"]), feedback(None, &["Paris"])];
+        assert_eq!(total(task(&[], said)).await, Some(1.0), "any reference that is given");
         let values = vec![feedback(Some(0.0), &[]), feedback(Some(0.75), &[]), feedback(None, &[])];
-        assert_eq!(total(task(&[], values)).await, Some(0.75), "the last value counts");
+        assert_eq!(total(task(&[], values)).await, Some(0.75), "the last value of a source counts");
+        let other = Feedback { source: "b".to_owned(), ..feedback(Some(0.25), &[]) };
+        let two = vec![feedback(Some(0.75), &[]), other];
+        assert_eq!(total(task(&[], two)).await, Some(0.5), "and the mean over sources");
     }
 
     #[tokio::test]
-    async fn a_value_outside_its_range_is_an_abstention_with_the_value() {
-        let verdict = judge().judge(&task(&[], vec![feedback(Some(5.0), &[])])).await.unwrap();
-        let Some(Verdict::Abstained { reason }) = verdict else { panic!("found {verdict:?}") };
-        assert!(reason.contains("value 5 lies outside"), "{reason}");
+    async fn a_correction_is_compared_and_an_opened_citation_is_a_small_sign() {
+        let correction =
+            |text: &str| Feedback { correction: Some(text.to_owned()), ..feedback(None, &[]) };
+        assert_eq!(total(task(&[], vec![correction("Rome")])).await, Some(0.0));
+        assert_eq!(total(task(&[], vec![correction("Paris")])).await, Some(1.0));
+        let opened = |id: &str| Feedback { documents: vec![id.into()], ..feedback(None, &[]) };
+        assert_eq!(total(task(&[], vec![opened("p1")])).await, Some(1.0));
+        assert_eq!(total(task(&[], vec![opened("p2")])).await, None, "not of this answer");
+        let both = total(task(&[], vec![feedback(Some(0.0), &[]), opened("p1")])).await.unwrap();
+        assert!((both - 0.1 / 1.1).abs() < 1e-12, "{both}");
+    }
+
+    #[tokio::test]
+    async fn where_nothing_was_answered_only_what_was_said_counts() {
+        let ranked = |feedback| JudgeTask { answer: None, ..task(&["Paris"], feedback) };
+        assert_eq!(total(ranked(vec![])).await, None);
+        assert_eq!(total(ranked(vec![feedback(Some(0.25), &[])])).await, Some(0.25));
     }
 
     #[test]

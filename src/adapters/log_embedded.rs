@@ -10,7 +10,7 @@ mod consumer;
 mod store;
 
 use crate::adapters::database_file::{Open, Settings, repeated};
-use actors::ports::{Commit, EventConsumer, EventLog, LogError, NewRecord, Record, Stream};
+use actors::ports::{Commit, EventConsumer, EventLog, Found, LogError, NewRecord, Record, Stream};
 use apply::{Done, Owner, Work};
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -263,6 +263,10 @@ impl EventLog for EmbeddedLog {
         } else {
             Ok(Vec::new())
         }
+    }
+
+    async fn find(&self, stream: Stream, key: &str, newest: usize) -> Result<Found, LogError> {
+        consumer::find_in(&self.shared, stream, key, newest).await
     }
 
     async fn ends(&self, stream: Stream) -> Result<Vec<u64>, LogError> {

@@ -8,6 +8,7 @@
 
 mod config;
 mod consumer;
+mod index;
 mod local;
 mod polling;
 mod reading;
@@ -15,10 +16,11 @@ mod records;
 mod sending;
 mod topics;
 
-use actors::ports::{EventConsumer, EventLog, LogError, NewRecord, Record, Stream};
+use actors::ports::{EventConsumer, EventLog, Found, LogError, NewRecord, Record, Stream};
 use async_trait::async_trait;
 pub use config::KafkaLogConfig;
 use consumer::{Consumer, Kind, starts_alone};
+use index::Index;
 use local::Local;
 use polling::Context;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
@@ -28,7 +30,7 @@ use reading::Reading;
 use records::record_of;
 use sending::{Sender, Transactions, failed};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::time::Instant;
 use topics::{Partitions, away, watermarks};
@@ -49,6 +51,8 @@ struct Shared {
     sender: Sender,
     /// Asks for offsets and metadata; is in no group.
     asking: Arc<BaseConsumer>,
+    /// Reads where records are, from the first question on.
+    index: OnceLock<Index>,
 }
 
 impl Drop for Shared {
@@ -83,7 +87,8 @@ impl KafkaLog {
         let partitions = blocking(move || topics::check(&settings, &client)).await?;
         let sender = Sender::new(&config)?;
         let local = Arc::new(local);
-        Ok(Self { shared: Arc::new(Shared { config, partitions, local, sender, asking }) })
+        let index = OnceLock::new();
+        Ok(Self { shared: Arc::new(Shared { config, partitions, local, sender, asking, index }) })
     }
 
     fn client(
@@ -184,6 +189,10 @@ impl EventLog for KafkaLog {
     ) -> Result<Vec<Record>, LogError> {
         let shared = Arc::clone(&self.shared);
         blocking(move || read_tail(&shared, stream, partition, newest)).await
+    }
+
+    async fn find(&self, stream: Stream, key: &str, newest: usize) -> Result<Found, LogError> {
+        index::find(self, stream, key, newest).await
     }
 
     async fn ends(&self, stream: Stream) -> Result<Vec<u64>, LogError> {

@@ -295,14 +295,41 @@ impl Check<'_> {
                     "judge.weights.token_f1".to_owned(),
                     "all answers would be worth the same: give one of them a weight",
                 ),
+                BlendError::NoBound(bound) => (
+                    format!("judge.weights.{bound}"),
+                    "all costs would be the same: raise it to what a selection may take",
+                ),
             };
             self.require(false, &[&key], &error.to_string(), remedy);
         }
+        self.costs(config);
         self.require(
             config.policy.device != Device::Cuda || cfg!(feature = "cuda"),
             &["policy.device"],
             "this build has no CUDA",
             "build with `--features cuda`, or use \"auto\" or \"cpu\"",
+        );
+    }
+
+    /// A cost beyond its bound would count as the bound, and the reward no longer tell contexts
+    /// apart.
+    fn costs(&mut self, config: &Config) {
+        let (weights, limits) = (&config.judge.weights, &config.service.limits);
+        let (bound, budget) = (weights.context_tokens_max, limits.token_budget);
+        self.require(
+            weights.context_cost == 0.0 || bound >= budget,
+            &["judge.weights.context_tokens_max", "service.limits.token_budget"],
+            &format!(
+                "costs are counted up to {bound} context tokens, a selection may take {budget}"
+            ),
+            &format!("set `judge.weights.context_tokens_max` to at least {budget}"),
+        );
+        let (bound, most) = (weights.documents_max, limits.k_max);
+        self.require(
+            weights.document_cost == 0.0 || bound >= most,
+            &["judge.weights.documents_max", "service.limits.k_max"],
+            &format!("costs are counted up to {bound} documents, a selection may take {most}"),
+            &format!("set `judge.weights.documents_max` to at least {most}"),
         );
     }
 

@@ -147,7 +147,7 @@ impl Traffic {
                 value,
                 references: question.answers.clone(),
                 source: "application".to_owned(),
-                time_ms: 0,
+                ..Feedback::default()
             };
             self.due.push(Due { at: Instant::now() + delay, feedback });
         }

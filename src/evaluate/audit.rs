@@ -18,7 +18,7 @@ pub struct Ledger {
     /// Whether an episode is to be judged.
     episodes: BTreeMap<String, bool>,
     feedback: BTreeMap<String, String>,
-    rewards: BTreeMap<String, (&'static str, u64)>,
+    rewards: BTreeMap<String, (&'static str, u32)>,
     letters: BTreeMap<String, String>,
     repeats: Repeats,
 }
@@ -97,7 +97,9 @@ impl Ledger {
                     decision_id: String,
                 }
                 if let Ok(feedback) = serde_json::from_slice::<Named>(&record.payload) {
-                    let known = self.feedback.insert(feedback.id, feedback.decision_id);
+                    // An id counts within its decision.
+                    let name = format!("{}/{}", feedback.decision_id, feedback.id);
+                    let known = self.feedback.insert(name, feedback.decision_id);
                     // What was sent on to the partition of its decision is the same feedback.
                     let is_sent_on = record.headers.contains_key("regrade_forwarded");
                     self.repeats.feedback += u64::from(known.is_some() && !is_sent_on);
@@ -148,9 +150,13 @@ impl Ledger {
             Verdict::Failed { .. } => "failed",
             Verdict::Expired => "expired",
         };
-        let entry = self.rewards.entry(reward.decision_id.0).or_insert((word, 0));
-        entry.1 += 1;
-        self.repeats.rewards += u64::from(entry.1 > 1);
+        // The highest revision counts; only what comes a second time is a repeat.
+        let (id, revision) = (reward.decision_id.0, reward.revision);
+        let is_repeat = self.rewards.get(&id).is_some_and(|(_, highest)| revision <= *highest);
+        self.repeats.rewards += u64::from(is_repeat);
+        if !is_repeat {
+            self.rewards.insert(id, (word, revision));
+        }
     }
 
     fn letter(&mut self, record: &Record) {

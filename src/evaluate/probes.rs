@@ -14,11 +14,10 @@ use crate::datasets::{DatasetError, load_lines};
 use crate::rewards::token_f1;
 use actors::drift::hacking::{self, Finding, Pair};
 use actors::ports::{
-    DecideRequest, Environment, Generator, Judge, JudgeTask, Policy, PolicyError, Trial,
+    DecideRequest, Environment, Generator, Judge, JudgeTask, Judgement, Policy, PolicyError, Trial,
 };
 use actors::types::{
-    Answer, Candidate, Decision, DecisionId, Document, Episode, Exploration, Outcome, Query,
-    QueryId, SelectionLimits, Verdict,
+    Candidate, Decision, DecisionId, Document, Exploration, Query, QueryId, SelectionLimits,
 };
 use attacks::Attack;
 use rand::SeedableRng as _;
@@ -160,7 +159,11 @@ pub async fn run(
         let attacks = chosen.iter().filter_map(|c| Attack::of(&c.document.id)).collect();
         let gold = token_f1(&answer.text, &probe.answers);
         let judged = match setting.judged {
-            Judged::Judge(judge) => ask(judge, episode(query, &candidates, decision, answer)).await,
+            Judged::Judge(judge) => {
+                let id = decision.id.as_str();
+                let task = JudgeTask::new(id, query, documents.clone(), answer);
+                ask(judge, JudgeTask { gate: decision.gate, ..task }).await
+            }
             Judged::Environment(world) => tried(world, query, documents.clone()),
         };
         let judged = judged.map_err(|reason| {
@@ -241,30 +244,12 @@ fn decide(
     decided.unwrap_or_else(|| Err(PolicyError::Model("it decided nothing".to_owned())))
 }
 
-fn episode(query: Query, candidates: &[Candidate], decision: Decision, answer: Answer) -> Episode {
-    Episode {
-        schema: Episode::SCHEMA,
-        query,
-        rewrites: Vec::new(),
-        candidates: candidates.to_vec(),
-        decision: Some(decision),
-        outcome: Outcome::Answered { answer },
-        degraded: None,
-        assignment: None,
-        interleaved: None,
-        unusable_for_ope: None,
-        finished_ms: 0,
-        duration_ms: 0,
-    }
-}
-
-/// What a judge says of an episode: its own part of the reward where it names one.
-pub(super) async fn ask(judge: &dyn Judge, episode: Episode) -> Result<f64, String> {
-    let task = JudgeTask { episode, feedback: Vec::new() };
+/// What a judge says of an answer: its own part of the reward where it names one.
+pub(super) async fn ask(judge: &dyn Judge, task: JudgeTask) -> Result<f64, String> {
     match judge.judge(&task).await {
-        Ok(Some(Verdict::Scored { reward })) => Ok(reward.part("judge").unwrap_or(reward.total)),
-        Ok(Some(Verdict::Abstained { reason } | Verdict::Failed { reason })) => Err(reason),
-        Ok(Some(Verdict::Expired) | None) => Err("it has nothing to judge by".to_owned()),
+        Ok(Judgement::Scored { reward }) => Ok(reward.part("judge").unwrap_or(reward.total)),
+        Ok(Judgement::Abstained { reason } | Judgement::Refused { reason }) => Err(reason),
+        Ok(Judgement::NotYet) => Err("it has nothing to judge by".to_owned()),
         Err(error) => Err(error.to_string()),
     }
 }

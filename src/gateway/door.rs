@@ -2,10 +2,10 @@
 
 use actors::rollout::Board;
 use actors::service::{
-    FeedbackError, OperatorError, Overrides, Readiness, RolledBack, Served, ServiceError,
-    ServiceHandle,
+    FeedbackError, KnownDecision, OperatorError, Overrides, Readiness, Receipt, RolledBack, Served,
+    ServiceError, ServiceHandle,
 };
-use actors::types::{Feedback, PolicyStamp, PolicyVersion, Query};
+use actors::types::{DecisionId, Feedback, PolicyStamp, PolicyVersion, Query};
 use async_trait::async_trait;
 use std::time::Duration;
 
@@ -18,8 +18,11 @@ pub trait Door: Send + Sync {
     /// Decides over the given candidates; nothing is generated.
     async fn rerank(&self, query: Query, overrides: Overrides) -> Result<Served, ServiceError>;
 
-    /// Stores feedback; durable when it returns. Gives its id.
-    async fn feedback(&self, feedback: Feedback) -> Result<String, FeedbackError>;
+    /// Stores feedback; durable when it returns. Says where it stands.
+    async fn feedback(&self, feedback: Feedback) -> Result<Receipt, FeedbackError>;
+
+    /// All that is known of a decision.
+    async fn decision(&self, id: &DecisionId) -> Result<KnownDecision, FeedbackError>;
 
     /// A real forward pass and all children up.
     async fn ready(&self) -> Readiness;
@@ -49,8 +52,12 @@ impl Door for ServiceHandle {
         ServiceHandle::rerank(self, query, overrides).await
     }
 
-    async fn feedback(&self, feedback: Feedback) -> Result<String, FeedbackError> {
+    async fn feedback(&self, feedback: Feedback) -> Result<Receipt, FeedbackError> {
         ServiceHandle::feedback(self, feedback).await
+    }
+
+    async fn decision(&self, id: &DecisionId) -> Result<KnownDecision, FeedbackError> {
+        ServiceHandle::decision(self, id).await
     }
 
     async fn ready(&self) -> Readiness {

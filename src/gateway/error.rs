@@ -114,13 +114,18 @@ impl From<FeedbackError> for ApiError {
                 StatusCode::NOT_FOUND,
                 "unknown_decision",
                 format!(
-                    "no decision `{id}` is known: send the `decision_id` of an answer, before it \
-                     is forgotten"
+                    "no decision `{id}` is known: send the `decision_id` of an answer that the \
+                     log still holds"
                 ),
             )
             .with_param("decision_id"),
-            FeedbackError::Refused(reason) => {
-                Self::new(StatusCode::UNPROCESSABLE_ENTITY, "refused", reason)
+            FeedbackError::Refused(fault) => {
+                let message = fault.to_string();
+                Self::new(StatusCode::UNPROCESSABLE_ENTITY, "refused", message)
+                    .with_param(fault.field)
+            }
+            full @ FeedbackError::Full(..) => {
+                Self::new(StatusCode::CONFLICT, "too_much_feedback", full.to_string())
             }
             FeedbackError::Unavailable(reason) => {
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", reason)

@@ -50,8 +50,12 @@ impl Episodes {
             },
             Stream::Rewards => match serde_json::from_slice::<RewardRecord>(&record.payload) {
                 Ok(reward) => {
-                    let known = self.rewards.insert(reward.decision_id.clone(), reward);
-                    self.joined.repeated += u64::from(known.is_some());
+                    // Of several the highest revision counts; only a repeat of one is counted.
+                    let known = self.rewards.get(&reward.decision_id).map(|known| known.revision);
+                    self.joined.repeated += u64::from(known == Some(reward.revision));
+                    if known.is_none_or(|known| known <= reward.revision) {
+                        self.rewards.insert(reward.decision_id.clone(), reward);
+                    }
                 }
                 Err(_) => self.joined.broken += 1,
             },
@@ -237,12 +241,14 @@ mod tests {
     }
 
     fn judged(id: &str, value: f64) -> RewardRecord {
-        let part = RewardPart { name: "f1".to_owned(), value, weight: 1.0, votes: None };
+        let part = RewardPart::new("f1", value, 1.0);
         RewardRecord {
             schema: 1,
             decision_id: id.into(),
             revision: 0,
             verdict: Verdict::Scored { reward: Reward::from_parts(vec![part]).unwrap() },
+            replaces: None,
+            feedback: Vec::new(),
             references: vec!["gold".to_owned()],
             judge: "test".to_owned(),
             judged_ms: 0,

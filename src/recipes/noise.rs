@@ -45,7 +45,7 @@ impl Environment for Noisy<'_> {
                 }
                 let value = (1.0 - reward.total).clamp(0.0, 1.0);
                 let name = "flipped".to_owned();
-                Reward::from_parts(vec![RewardPart { name, value, weight: 1.0, votes: None }])
+                Reward::from_parts(vec![RewardPart::new(name, value, 1.0)])
                     .ok_or_else(|| EnvironmentError::Unscored("no finite reward".to_owned()))
             })
             .collect()
@@ -61,7 +61,7 @@ mod tests {
     struct One;
     impl Environment for One {
         fn rewards(&self, trials: &[Trial]) -> Vec<Result<Reward, EnvironmentError>> {
-            let part = RewardPart { name: "f1".into(), value: 0.9, weight: 1.0, votes: None };
+            let part = RewardPart::new("f1", 0.9, 1.0);
             trials.iter().map(|_| Ok(Reward::from_parts(vec![part.clone()]).unwrap())).collect()
         }
     }

@@ -7,12 +7,12 @@
 
 use crate::datasets::{Question, bucket};
 use actors::ports::{
-    Batch, DecideRequest, Examination, Generator, Judge, JudgeTask, LearnReport, Learner, Policy,
-    Search, SearchIndex,
+    Batch, DecideRequest, Examination, Generator, Judge, JudgeTask, Judgement, LearnReport,
+    Learner, Policy, Search, SearchIndex,
 };
 use actors::types::{
     Candidate, Decision, DecisionId, Episode, Exploration, Outcome, PolicySnapshot, PolicyVersion,
-    Query, Sample, SelectionLimits, Verdict, next_id,
+    Query, Sample, SelectionLimits, next_id,
 };
 use rand::rngs::StdRng;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -147,6 +147,10 @@ async fn judged(
         .collect();
     let answer =
         setting.generator.answer(&query, &documents).await.map_err(|e| failed(&query, &e))?;
+    let mut task = JudgeTask::new(decision.id.as_str(), query.clone(), documents, answer.clone());
+    task.gate = decision.gate;
+    let judgement = setting.judge.judge(&task).await.map_err(|e| failed(&query, &e))?;
+    let Judgement::Scored { reward } = judgement else { return Ok(None) };
     let references = query.references.clone();
     let episode = Episode {
         schema: Episode::SCHEMA,
@@ -162,14 +166,7 @@ async fn judged(
         finished_ms: 0,
         duration_ms: 0,
     };
-    let task = JudgeTask { episode, feedback: Vec::new() };
-    let verdict = setting.judge.judge(&task).await.map_err(|e| failed(&task.episode.query, &e))?;
-    Ok(match verdict {
-        Some(Verdict::Scored { reward }) => {
-            Some(Sample { episode: task.episode, reward, references })
-        }
-        _ => None,
-    })
+    Ok(Some(Sample { episode, reward, references }))
 }
 
 fn failed(query: &Query, error: &dyn std::fmt::Display) -> TrainError {

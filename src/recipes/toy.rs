@@ -33,7 +33,7 @@ impl Environment for Toy {
             let found = trial.documents.iter().filter(|d| d.title == "good").count();
             let k = trial.documents.len() as f64;
             let value = 0.3 + 0.7 * found as f64 / all as f64 - 0.1 * k;
-            let part = RewardPart { name: "toy".into(), value, weight: 1.0, votes: None };
+            let part = RewardPart::new("toy", value, 1.0);
             Ok(Reward::from_parts(vec![part]).unwrap())
         };
         trials.iter().map(worth).collect()

@@ -1,15 +1,23 @@
-//! The weighted sum of the scorers.
+//! The weighted sum of the scorers, in [0, 1].
 
 use super::{
-    HashedNgrams, TokenVectors, context_cost, document_cost, exact_match, is_unanswerable, length,
-    retrieval_cost, rouge_l, similarity, token_f1,
+    Evidence, Given, HashedNgrams, context_cost, document_cost, exact_match, is_unanswerable,
+    length, retrieval_cost, rouge_l, similarity, token_f1,
 };
-use actors::types::{Answer, Gate, Query, Reward, RewardPart, Votes};
+use actors::types::{Answer, EvidenceSource, Gate, Query, Reward, RewardPart};
 use serde::{Deserialize, Serialize};
 
 /// Weight of each term of the reward; a term of weight 0 is left out.
 ///
-/// Quality terms lie in [0, 1] and have weights ≥ 0; costs are ≥ 0 and have weights ≤ 0.
+/// What is known of an answer's worth comes from five sources: references (the terms that compare),
+/// a model (`judge`), people (`human`), corrections and opened citations. The weights say how far each
+/// is trusted: those that have spoken share the weight of quality (the sum of the terms that compare
+/// and `judge`) in proportion of theirs, so that rewards lie on one scale whoever speaks,
+/// and nobody overrules anybody. Beside quality stand the length, and costs with weights ≤ 0.
+///
+/// The weighted sum lies in a range that the weights and the largest costs declare; one affine map
+/// ([`Blend::range`]) brings it to [0, 1]: weights are divided by the width of the range, and where
+/// there are costs the part `range` lifts the sum, so that a reward is still the sum of its parts.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Blend {
@@ -19,10 +27,16 @@ pub struct Blend {
     pub token_f1: f64,
     /// Weight of [`rouge_l`].
     pub rouge_l: f64,
-    /// Weight of [`similarity`], over [`HashedNgrams`] where no other vectors are given.
+    /// Weight of [`similarity`], over [`HashedNgrams`].
     pub similarity: f64,
     /// Weight of a judging model's verdict, where one is asked.
     pub judge: f64,
+    /// Weight of what people and programs gave as a value, beside the sources above.
+    pub human: f64,
+    /// Weight of a comparison with corrections, beside the sources above.
+    pub correction: f64,
+    /// Weight of a document opened from the answer, beside the sources above.
+    pub citation: f64,
     /// Weight of [`length`].
     pub length: f64,
     /// Weight of [`context_cost`]: for every 1,000 context tokens.
@@ -31,6 +45,11 @@ pub struct Blend {
     pub document_cost: f64,
     /// Weight of [`retrieval_cost`]: for having retrieved at all.
     pub retrieval_cost: f64,
+    /// Context tokens that cost the most, ≥ 1: at least the token budget of a selection. More cost
+    /// no more.
+    pub context_tokens_max: u32,
+    /// Documents that cost the most, ≥ 1: at least `k_max` of a selection.
+    pub documents_max: u32,
 }
 
 impl Default for Blend {
@@ -41,10 +60,15 @@ impl Default for Blend {
             rouge_l: 0.0,
             similarity: 0.0,
             judge: 0.0,
+            human: 1.0,
+            correction: 1.0,
+            citation: 0.1,
             length: 0.0,
             context_cost: 0.0,
             document_cost: 0.0,
             retrieval_cost: 0.0,
+            context_tokens_max: 2_048,
+            documents_max: 10,
         }
     }
 }
@@ -68,6 +92,9 @@ pub enum BlendError {
          0"
     )]
     NoCorrectness,
+    /// Every cost would be the largest.
+    #[error("`{0}` is 0, expected at least 1: costs are counted up to there")]
+    NoBound(&'static str),
 }
 
 /// What is scored.
@@ -121,6 +148,9 @@ impl Blend {
             ("rouge_l", self.rouge_l),
             ("similarity", self.similarity),
             ("judge", self.judge),
+            ("human", self.human),
+            ("correction", self.correction),
+            ("citation", self.citation),
             ("length", self.length),
         ];
         let costs = [
@@ -140,68 +170,81 @@ impl Blend {
                 return Err(BlendError::Weight { term, weight, expected });
             }
         }
+        let bounds = [
+            ("context_tokens_max", self.context_tokens_max),
+            ("documents_max", self.documents_max),
+        ];
+        if let Some((bound, _)) = bounds.into_iter().find(|(_, bound)| *bound == 0) {
+            return Err(BlendError::NoBound(bound));
+        }
         if self.correctness() > 0.0 { Ok(()) } else { Err(BlendError::NoCorrectness) }
+    }
+
+    /// The least and the largest weighted sum there can be: no quality at the highest costs, and
+    /// full marks for nothing. What is learned from is `(sum - least) / (largest - least)`.
+    pub fn range(&self) -> (f64, f64) {
+        let least = self.context_cost * context_cost(self.context_tokens_max)
+            + self.document_cost * f64::from(self.documents_max)
+            + self.retrieval_cost;
+        (least, self.correctness() + self.judge + self.length)
     }
 
     /// The reward of an answer with known references. `None` where nothing is known to compare
     /// with: no references, and the query is not marked as having no answer.
     pub fn score(&self, subject: Subject<'_>, references: &[String]) -> Option<Reward> {
-        self.score_with(subject, references, &HashedNgrams::default())
+        self.weigh(subject, &Evidence::references(references))
     }
 
-    /// The same with other vectors for the term `similarity`.
-    pub fn score_with(
-        &self,
-        subject: Subject<'_>,
-        references: &[String],
-        vectors: &dyn TokenVectors,
-    ) -> Option<Reward> {
-        if references.is_empty() && !is_unanswerable(subject.query) {
+    /// The reward of an answer by all that is known of it, in [0, 1]. `None` where nobody who has a
+    /// weight has said anything, or what was said is no number.
+    pub fn weigh(&self, subject: Subject<'_>, evidence: &Evidence) -> Option<Reward> {
+        let mut parts = Vec::new();
+        let Evidence { references, corrections, human, citation, verdict } = evidence;
+        if !references.is_empty() || is_unanswerable(subject.query) {
+            self.push_compared(&mut parts, subject, references);
+        }
+        let mut say = |name, source, weight: f64, given: &Option<Given>| {
+            if let Some(given) = given.filter(|_| weight > 0.0) {
+                let Given { value, votes, time_ms } = given;
+                parts.push(RewardPart {
+                    source,
+                    time_ms,
+                    votes,
+                    ..RewardPart::new(name, value, weight)
+                });
+            }
+        };
+        say("judge", EvidenceSource::Judge, self.judge, verdict);
+        say("feedback", EvidenceSource::Human, self.human, human);
+        say("citation", EvidenceSource::Citation, self.citation, citation);
+        if !corrections.is_empty() && self.correction > 0.0 {
+            let mut compared = Vec::new();
+            self.push_compared(&mut compared, subject, corrections);
+            let value: f64 = compared.iter().map(|part| part.value * part.weight).sum();
+            let part = RewardPart::new("correction", value / self.correctness(), self.correction);
+            parts.push(RewardPart { source: EvidenceSource::Correction, ..part });
+        }
+        let spoken: f64 = parts.iter().map(|part| part.weight).sum();
+        if spoken <= 0.0 || parts.iter().any(|part| !(0.0..=1.0).contains(&part.value)) {
             return None;
         }
-        let mut parts = Vec::new();
-        self.push_compared(&mut parts, subject, references, vectors);
+        let share = (self.correctness() + self.judge) / spoken;
+        parts.iter_mut().for_each(|part| part.weight *= share);
         self.push_rest(&mut parts, subject);
-        Reward::from_parts(parts)
+        self.mapped(parts)
     }
 
-    /// The reward of an answer that a model has judged worth `value` in [0, 1], the mean of `votes`:
-    /// the part `judge`, beside what is compared with references. Where nothing is known to compare
-    /// with, the model has the weights of that too, so that rewards with and without references lie
-    /// on one scale. `None` for any other value.
-    pub fn score_judged(
-        &self,
-        subject: Subject<'_>,
-        references: &[String],
-        (value, votes): (f64, Votes),
-    ) -> Option<Reward> {
-        if !(0.0..=1.0).contains(&value) {
-            return None;
+    /// The one map to [0, 1]; see [`Blend::range`].
+    fn mapped(&self, mut parts: Vec<RewardPart>) -> Option<Reward> {
+        let (least, largest) = self.range();
+        let width = largest - least;
+        parts.iter_mut().for_each(|part| part.weight /= width);
+        if least < 0.0 {
+            parts.push(RewardPart::new("range", -least / width, 1.0));
         }
-        let mut parts = Vec::new();
-        let mut weight = self.judge;
-        if references.is_empty() && !is_unanswerable(subject.query) {
-            weight += self.correctness();
-        } else {
-            let vectors = HashedNgrams::default();
-            self.push_compared(&mut parts, subject, references, &vectors);
-        }
-        let name = "judge".to_owned();
-        parts.push(RewardPart { name, value, weight, votes: Some(votes) });
-        self.push_rest(&mut parts, subject);
-        Reward::from_parts(parts)
-    }
-
-    /// The reward of an answer that was given a value in [0, 1]: the part `feedback` takes the
-    /// place of the correctness terms, with their joint weight. `None` for any other value.
-    pub fn score_given(&self, subject: Subject<'_>, value: f64) -> Option<Reward> {
-        if !(0.0..=1.0).contains(&value) {
-            return None;
-        }
-        let mut parts = Vec::new();
-        push(&mut parts, "feedback", self.correctness(), || value);
-        self.push_rest(&mut parts, subject);
-        Reward::from_parts(parts)
+        let reward = Reward::from_parts(parts)?;
+        // Only rounding can lie outside.
+        Some(Reward { total: reward.total.clamp(0.0, 1.0), ..reward })
     }
 
     /// The blend where no model is asked: the terms that compare with references take its weight in
@@ -227,13 +270,16 @@ impl Blend {
         parts: &mut Vec<RewardPart>,
         subject: Subject<'_>,
         references: &[String],
-        vectors: &dyn TokenVectors,
     ) {
-        let text = &subject.answer.text;
+        let (first, text) = (parts.len(), &subject.answer.text);
+        let vectors = HashedNgrams::default();
         push(parts, "exact_match", self.exact_match, || exact_match(text, references));
         push(parts, "token_f1", self.token_f1, || token_f1(text, references));
         push(parts, "rouge_l", self.rouge_l, || rouge_l(text, references));
-        push(parts, "similarity", self.similarity, || similarity(text, references, vectors));
+        push(parts, "similarity", self.similarity, || similarity(text, references, &vectors));
+        for part in parts.iter_mut().skip(first) {
+            part.source = EvidenceSource::Reference;
+        }
     }
 
     fn correctness(&self) -> f64 {
@@ -244,16 +290,18 @@ impl Blend {
         let answer = subject.answer;
         push(parts, "length", self.length, || length(&answer.text));
         push(parts, "context_cost", self.context_cost, || {
-            context_cost(answer.usage.context_tokens)
+            context_cost(answer.usage.context_tokens.min(self.context_tokens_max))
         });
-        push(parts, "document_cost", self.document_cost, || document_cost(subject.documents));
+        push(parts, "document_cost", self.document_cost, || {
+            document_cost(subject.documents.min(self.documents_max as usize))
+        });
         push(parts, "retrieval_cost", self.retrieval_cost, || retrieval_cost(subject.gate));
     }
 }
 
 fn push(parts: &mut Vec<RewardPart>, name: &str, weight: f64, value: impl FnOnce() -> f64) {
     if weight != 0.0 {
-        parts.push(RewardPart { name: name.to_owned(), value: value(), weight, votes: None });
+        parts.push(RewardPart::new(name, value(), weight));
     }
 }
 

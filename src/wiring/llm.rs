@@ -96,13 +96,13 @@ fn typical(config: &Config, written: u32) -> Spend {
 /// The judges of this process. Where it has no use for a model it holds none: the model's budget
 /// belongs to one process at a time.
 pub(super) fn judges(config: &Config) -> Result<Judges, WiringError> {
-    let blend = config.judge.weights.without_judge();
-    let reference: Arc<dyn Judge> = Arc::new(ReferenceJudge::new(blend)?);
     let llm = config.judge.llm.clone().unwrap_or_default();
     let (roles, is_llm) = (config.service.roles, config.judge.kind == JudgeKind::Llm);
     let judges_trials = is_llm && roles.learn && llm.judges_trials;
     if !(is_llm && roles.judge || judges_trials) {
-        return Ok(Judges { served: reference, trials: None, account: None });
+        let blend = config.judge.weights.without_judge();
+        let served = Arc::new(ReferenceJudge::new(blend)?);
+        return Ok(Judges { served, trials: None, account: None });
     }
     let mut account = None;
     if judges_trials && config.learner.objective.simulates() {
@@ -113,7 +113,6 @@ pub(super) fn judges(config: &Config) -> Result<Judges, WiringError> {
     }
     let parts = Parts {
         client: client(config, ("judge", "judge.llm"), &llm.endpoint)?,
-        reference,
         blend: config.judge.weights,
         clock: Clock::System,
         seed: seed(config),

@@ -8,13 +8,12 @@ mod away;
 
 use crate::tiny::{Tiny, query, start, until};
 use actors::clock::Clock;
-use actors::ports::{Generator, Judge, JudgeTask, Rewriter};
+use actors::ports::{Generator, Judge, JudgeTask, Judgement, Rewriter};
 use actors::service::Overrides;
-use actors::types::{Answer, Document, Episode, Outcome, Query, Verdict};
+use actors::types::{Answer, Document, Query};
 use regrade::adapters::contract::check_generator;
 use regrade::adapters::generator_http::{HttpGenerator, HttpGeneratorConfig};
 use regrade::adapters::judge_http::{LlmJudge, LlmJudgeConfig, Parts, VerdictFormat};
-use regrade::adapters::judge_reference::ReferenceJudge;
 use regrade::adapters::rewriter_http::{HttpRewriter, HttpRewriterConfig, RewriteMethod};
 use regrade::chat::{ChatClient, ChatRequest, EndpointConfig, Message, Role, TokenField};
 use regrade::config::{GeneratorKind, JudgeKind, RewriteKind};
@@ -111,21 +110,7 @@ fn task(n: usize) -> JudgeTask {
     let query =
         Query { id: format!("q{n}").as_str().into(), text: "where?".into(), ..Query::default() };
     let answer = Answer { text: "in the sea".to_owned(), ..Answer::default() };
-    let episode = Episode {
-        schema: Episode::SCHEMA,
-        query,
-        rewrites: Vec::new(),
-        candidates: Vec::new(),
-        decision: None,
-        degraded: None,
-        assignment: None,
-        interleaved: None,
-        unusable_for_ope: None,
-        outcome: Outcome::Answered { answer },
-        finished_ms: 0,
-        duration_ms: 0,
-    };
-    JudgeTask { episode, feedback: Vec::new() }
+    JudgeTask::new(format!("q{n}"), query, Vec::new(), answer)
 }
 
 fn judge(server: &Server, format: VerdictFormat, votes: u32) -> LlmJudge {
@@ -142,7 +127,6 @@ fn judge(server: &Server, format: VerdictFormat, votes: u32) -> LlmJudge {
     let blend = Blend { judge: 1.0, ..Blend::default() };
     let parts = Parts {
         client: ChatClient::new("judge", config.endpoint.clone(), Clock::System, 1).unwrap(),
-        reference: Arc::new(ReferenceJudge::new(blend).unwrap()),
         blend,
         clock: Clock::System,
         seed: 1,
@@ -190,12 +174,12 @@ async fn a_babbling_judge_abstains_and_never_rewards(server: &Server) {
     // With a schema this server forces the shape of a verdict; the task id it cannot know.
     for format in [VerdictFormat::JsonObject, VerdictFormat::None] {
         let verdict = judge(server, format, 1).judge(&task(1)).await.unwrap();
-        let Some(Verdict::Abstained { reason }) = verdict else { panic!("{verdict:?}") };
+        let Judgement::Abstained { reason } = verdict else { panic!("{verdict:?}") };
         assert!(reason.starts_with("0 of 1 votes can be read"), "{reason}");
         println!("{format:?}: {reason}");
     }
     let verdict = judge(server, VerdictFormat::JsonObject, 3).judge(&task(2)).await.unwrap();
-    assert!(matches!(verdict, Some(Verdict::Abstained { .. })), "{verdict:?}");
+    assert!(matches!(verdict, Judgement::Abstained { .. }), "{verdict:?}");
 }
 
 async fn a_rewriter_proposes_what_the_server_says(server: &Server) {

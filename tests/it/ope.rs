@@ -140,6 +140,8 @@ fn reward_of(episode: &Episode, verdict: Verdict) -> RewardRecord {
         decision_id: episode.decision_id().unwrap().clone(),
         revision: 0,
         verdict,
+        replaces: None,
+        feedback: Vec::new(),
         references: Vec::new(),
         judge: "test".to_owned(),
         judged_ms: 0,

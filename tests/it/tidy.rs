@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 /// Module of the package `actors` or of the root, and its floor: it may import only from below, and
 /// from its own subtree. Floors 1 to 4 are in `actors`.
-const FLOORS: [(&str, u32); 47] = [
+const FLOORS: [(&str, u32); 46] = [
     ("actors::bounds", 0),
     ("actors::clock", 0),
     ("actors::drift", 0),
@@ -27,7 +27,6 @@ const FLOORS: [(&str, u32); 47] = [
     ("actors::policy_follower", 2),
     ("actors::promoter", 2),
     ("actors::shadow", 2),
-    ("actors::recent_decisions", 2),
     ("actors::replay_buffer", 2),
     ("actors::reranker", 2),
     ("actors::retriever", 2),

@@ -11,7 +11,7 @@ use crate::types::{
     Answer, Candidate, Decision, Degraded, Document, Episode, PolicyStamp, PolicyVersion, Query,
     Rewrite,
 };
-use crate::{generator, recent_decisions, reranker, retriever, telemetry};
+use crate::{generator, reranker, retriever, telemetry};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -62,8 +62,6 @@ pub struct Context {
     pub reranker: Slot<reranker::Message>,
     /// Address of the generator.
     pub generator: Slot<generator::Message>,
-    /// Address of the memory of decisions.
-    pub decisions: Slot<recent_decisions::Message>,
     /// Canaries and shadows.
     pub experiments: Experiments,
     /// What proposes other texts to search with, if anything does.
@@ -233,10 +231,6 @@ impl Context {
             sleep(pause).await;
         }
         telemetry::stage_took("log", began.elapsed());
-        if let Some(id) = episode.decision_id() {
-            // If it is restarting it reads the episode from the log instead.
-            self.decisions.cast(recent_decisions::Message::Remember(id.clone()));
-        }
         Ok(())
     }
 }

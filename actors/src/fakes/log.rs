@@ -2,10 +2,12 @@
 
 use super::Knob;
 use crate::ports::{
-    Commit, EventConsumer, EventLog, LogError, NewRecord, Ownership, Record, StateChange, Stream,
+    Commit, EventConsumer, EventLog, Found, LogError, NewRecord, Ownership, Record, StateChange,
+    Stream,
 };
 use async_trait::async_trait;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -29,6 +31,10 @@ pub struct MemoryLog {
     pub appends: Arc<Knob>,
     /// Faults of commits.
     pub commits: Arc<Knob>,
+    /// Faults of looking records up by their key.
+    pub finds: Arc<Knob>,
+    /// Whether the index by key has read nothing yet.
+    pub is_unread: Arc<AtomicBool>,
 }
 
 impl Default for MemoryLog {
@@ -38,6 +44,8 @@ impl Default for MemoryLog {
             appended: watch::channel(0).0,
             appends: Arc::default(),
             commits: Arc::default(),
+            finds: Arc::default(),
+            is_unread: Arc::default(),
         }
     }
 }
@@ -128,6 +136,27 @@ impl EventLog for MemoryLog {
             Record { stream, partition, offset, key, headers, payload }
         });
         Ok(kept.collect())
+    }
+
+    async fn find(&self, stream: Stream, key: &str, newest: usize) -> Result<Found, LogError> {
+        self.finds.pass().await.map_err(LogError::Unavailable)?;
+        let is_complete = !self.is_unread.load(SeqCst);
+        if !is_complete {
+            return Ok(Found { records: Vec::new(), is_complete });
+        }
+        let inner = self.lock();
+        let kept = inner.streams.get(&stream).map_or(&[][..], Vec::as_slice);
+        let numbered = kept.iter().enumerate().rev().filter(|(_, record)| record.key == key);
+        let mut records: Vec<Record> = numbered
+            .take(newest)
+            .map(|(offset, record)| {
+                let NewRecord { key, headers, payload } = record.clone();
+                let offset = offset as u64;
+                Record { stream, partition: 0, offset, key, headers, payload }
+            })
+            .collect();
+        records.reverse();
+        Ok(Found { records, is_complete })
     }
 
     fn partition_of(&self, _stream: Stream, _key: &str) -> u32 {

@@ -3,13 +3,13 @@
 use super::{FakeExaminer, FakeLearner, FakePolicy, FakeSeal, Findings, Knob, Lesson, MemoryLog};
 use crate::clock::Clock;
 use crate::ports::{
-    GenerateError, Generator, Judge, JudgeError, JudgeTask, RewriteError, Rewriter, Search,
-    SearchError, SearchIndex, SnapshotError, SnapshotStore,
+    GenerateError, Generator, Judge, JudgeError, JudgeTask, Judgement, RewriteError, Rewriter,
+    Search, SearchError, SearchIndex, SnapshotError, SnapshotStore,
 };
 use crate::service::Ports;
 use crate::types::{
-    Answer, Candidate, Document, DocumentId, Outcome, PolicySnapshot, PolicyVersion, Query, Reward,
-    RewardPart, Rewrite, Usage, Verdict,
+    Answer, Candidate, Document, DocumentId, PolicySnapshot, PolicyVersion, Query, Reward,
+    RewardPart, Rewrite, Usage,
 };
 use async_trait::async_trait;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -141,27 +141,25 @@ pub struct FakeJudge {
 
 #[async_trait]
 impl Judge for FakeJudge {
-    async fn judge(&self, task: &JudgeTask) -> Result<Option<Verdict>, JudgeError> {
+    async fn judge(&self, task: &JudgeTask) -> Result<Judgement, JudgeError> {
         self.knob.pass().await.map_err(JudgeError::Unavailable)?;
-        let chosen = task.episode.decision.as_ref().map_or(0, |decision| decision.order.len());
-        if chosen == 1 && self.abstains_alone.load(SeqCst) {
-            return Ok(Some(Verdict::Abstained { reason: "one document".to_owned() }));
+        if task.documents.len() == 1 && self.abstains_alone.load(SeqCst) {
+            return Ok(Judgement::Abstained { reason: "one document".to_owned() });
         }
-        let mut references = task.episode.query.references.clone();
+        let mut references = task.query.references.clone();
         if references.is_empty() {
             references = task.feedback.iter().flat_map(|f| f.references.clone()).collect();
         }
-        let value = match (&task.episode.outcome, task.feedback.iter().rev().find_map(|f| f.value))
-        {
+        let value = match (&task.answer, task.feedback.iter().rev().find_map(|f| f.value)) {
             (_, Some(value)) => value,
-            (Outcome::Answered { answer }, None) if !references.is_empty() => {
+            (Some(answer), None) if !references.is_empty() => {
                 f64::from(u8::from(references.contains(&answer.text)))
             }
-            _ => return Ok(None),
+            _ => return Ok(Judgement::NotYet),
         };
-        let parts = vec![RewardPart { name: "fake".to_owned(), value, weight: 1.0, votes: None }];
-        let abstained = Verdict::Abstained { reason: "not a number".to_owned() };
-        Ok(Some(Reward::from_parts(parts).map_or(abstained, |reward| Verdict::Scored { reward })))
+        let parts = vec![RewardPart::new("fake", value, 1.0)];
+        let abstained = Judgement::Abstained { reason: "not a number".to_owned() };
+        Ok(Reward::from_parts(parts).map_or(abstained, |reward| Judgement::Scored { reward }))
     }
 
     fn name(&self) -> String {

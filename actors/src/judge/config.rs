@@ -14,13 +14,12 @@ pub struct Config {
     pub pending_max: usize,
     /// Episodes due or being judged at which reading pauses, ≥ 1.
     pub backlog_max: usize,
-    /// Feedback kept for an episode, ≥ 1; more is counted as joined and not kept.
+    /// Feedback kept for a decision, ≥ 1, and with that the most revisions of its reward; more is
+    /// refused.
     pub feedback_max: usize,
-    /// Feedback kept that came before its episode, ≥ 1; beyond it the oldest is an orphan.
+    /// Feedback kept whose decision is not known, ≥ 1; beyond it the oldest is given up.
     pub early_max: usize,
-    /// Feedback ids remembered to know repeats, ≥ 1.
-    pub seen_max: usize,
-    /// Decisions remembered after their verdict, to know late feedback, ≥ 1.
+    /// Decisions remembered after their verdict, to know repeats of their episodes, ≥ 1.
     pub done_max: usize,
     /// Judge calls at once, ≥ 1.
     pub concurrency: usize,
@@ -47,7 +46,6 @@ impl Default for Config {
             backlog_max: 1_000,
             feedback_max: 64,
             early_max: 10_000,
-            seen_max: 100_000,
             done_max: 100_000,
             concurrency: 8,
             deadline_ms: 30_000,
@@ -69,7 +67,6 @@ impl Config {
             ("backlog_max", self.backlog_max as u64),
             ("feedback_max", self.feedback_max as u64),
             ("early_max", self.early_max as u64),
-            ("seen_max", self.seen_max as u64),
             ("done_max", self.done_max as u64),
             ("concurrency", self.concurrency as u64),
             ("deadline_ms", self.deadline_ms),

@@ -4,30 +4,38 @@
 //! there. Knows no actor and no log; every change collects in a [`Commit`] that the actor makes
 //! durable in one step with the positions it read. It goes on from its derived state, or, where
 //! somebody else had the partition, from the rewards written so far.
+//!
+//! A decision ends with its first verdict. Feedback that comes later, days later perhaps, has the
+//! decision looked up in the log (`late.rs`) and gives a revision of the verdict.
 
 use super::waiting::{
-    COUNTERS, DONE, EARLY, EPISODE, Early, Memory, Pending, Phase, SEEN, json, parsed, put,
+    COUNTERS, DONE, EARLY, EPISODE, Early, Lookup, Memory, Pending, Phase, delete, json, name_of,
+    parsed, put,
 };
 use super::{Config, Observed};
-use crate::ports::{Commit, JudgeTask, LogError, NewRecord, Record, StateChange, Stream};
-use crate::tail::{DerivedState, Origin, Watermarks, backoff, record};
+use crate::ports::{
+    Commit, JudgeTask, Judgement, LogError, NewRecord, Record, StateChange, Stream,
+};
+use crate::tail::{DerivedState, Origin, Watermarks, backoff};
 use crate::telemetry;
-use crate::types::{DecisionId, Episode, Feedback, Outcome, RewardRecord, SCHEMA_VERSION, Verdict};
-use std::collections::BTreeMap;
+use crate::types::{DecisionId, Episode, Feedback, Outcome, Verdict};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// All that the judge remembers of one partition.
 pub(super) struct Joiner {
     partition: u32,
-    config: Config,
-    judge: String,
-    pending: BTreeMap<DecisionId, Pending>,
-    early: BTreeMap<String, Early>,
-    seen: Memory,
-    done: Memory,
+    pub(super) config: Config,
+    pub(super) judge: String,
+    pub(super) pending: BTreeMap<DecisionId, Pending>,
+    pub(super) early: BTreeMap<String, Early>,
+    pub(super) done: Memory,
     pub(super) counters: Observed,
-    watermarks: Watermarks,
-    commit: Commit,
+    pub(super) watermarks: Watermarks,
+    pub(super) commit: Commit,
+    /// Decisions whose newest verdict is in the commit, and those of the commit under way: the log
+    /// does not give it yet.
+    pub(super) unwritten: [BTreeSet<DecisionId>; 2],
 }
 
 impl Joiner {
@@ -38,11 +46,11 @@ impl Joiner {
             judge,
             pending: BTreeMap::new(),
             early: BTreeMap::new(),
-            seen: Memory::new(SEEN, config.seen_max),
             done: Memory::new(DONE, config.done_max),
             counters: Observed::default(),
             watermarks: Watermarks::default(),
             commit: Commit { partition, ..Commit::default() },
+            unwritten: Default::default(),
             config,
         }
     }
@@ -60,16 +68,21 @@ impl Joiner {
                 let pending: Pending = parsed(&key, &value)?;
                 pending.origins.iter().for_each(|o| joiner.watermarks.hold_again(*o));
                 joiner.pending.insert(id.into(), pending);
-            } else if let Some(id) = key.strip_prefix(EARLY) {
+            } else if let Some(name) = key.strip_prefix(EARLY) {
                 let early: Early = parsed(&key, &value)?;
                 joiner.watermarks.hold_again(early.origin);
-                joiner.early.insert(id.to_owned(), early);
-            } else if let Some(id) = key.strip_prefix(SEEN) {
-                joiner.seen.restore(id.to_owned(), parsed(&key, &value)?);
+                // State of before names had their decision in them.
+                if name != name_of(&early.feedback) {
+                    joiner.commit.state.push(delete(EARLY, name));
+                }
+                joiner.keep_early(early)?;
             } else if let Some(id) = key.strip_prefix(DONE) {
                 joiner.done.restore(id.to_owned(), parsed(&key, &value)?);
             } else if key == COUNTERS {
                 joiner.counters = parsed(&key, &value)?;
+            } else {
+                // Of before repeats were known by the feedback of their decision.
+                joiner.commit.state.push(StateChange::Delete { key });
             }
         }
         Ok(joiner)
@@ -114,29 +127,12 @@ impl Joiner {
             return Ok(());
         }
         self.watermarks.hold_again(origin);
-        let mut pending = Pending {
-            episode,
-            feedback: Vec::new(),
-            since_ms: now_ms,
-            origins: vec![origin],
-            phase: Phase::default(),
-        };
-        let early: Vec<String> = self
-            .early
-            .iter()
-            .filter(|(_, early)| early.feedback.decision_id == id)
-            .map(|(name, _)| name.clone())
-            .collect();
-        for name in early {
-            if let Some(early) = self.early.remove(&name) {
-                self.commit.state.push(StateChange::Delete { key: format!("{EARLY}{name}") });
-                self.fate("joined");
-                pending.feedback.push(early.feedback);
-                pending.origins.push(early.origin);
-            }
+        let mut pending = Pending::new(episode, now_ms);
+        pending.origins.push(origin);
+        for early in self.take_early(&id) {
+            self.join(&mut pending, early.feedback, early.origin);
         }
-        self.commit.state.push(put(EPISODE, id.as_str(), json(&pending)?));
-        self.pending.insert(id, pending);
+        self.wait_for(id, pending)?;
         self.evict(now_ms)
     }
 
@@ -148,40 +144,53 @@ impl Joiner {
         now_ms: u64,
     ) -> Result<(), LogError> {
         self.counters.feedback += 1;
-        if self.seen.names.contains(&feedback.id) {
+        let id = feedback.decision_id.clone();
+        if let Some(mut pending) = self.pending.remove(&id) {
+            self.watermarks.hold_again(origin);
+            if self.join(&mut pending, feedback, origin) {
+                pending.phase = match pending.phase {
+                    Phase::Judging { failures, .. } => Phase::Judging { failures, again: true },
+                    Phase::Waiting => Phase::default(),
+                    due @ Phase::Due { .. } => due,
+                };
+            }
+            return self.wait_for(id, pending);
+        }
+        if self.early.contains_key(&name_of(&feedback)) {
             self.fate("duplicate");
             return Ok(());
         }
-        self.seen.insert(&feedback.id, &mut self.commit.state);
-        if let Some(pending) = self.pending.get_mut(&feedback.decision_id) {
-            let key = feedback.decision_id.clone();
-            if pending.feedback.len() < self.config.feedback_max {
-                pending.feedback.push(feedback);
-                pending.origins.push(origin);
-                self.watermarks.hold_again(origin);
-            }
-            pending.phase = match pending.phase {
-                Phase::Judging { failures, .. } => Phase::Judging { failures, again: true },
-                Phase::Waiting => Phase::default(),
-                due @ Phase::Due { .. } => due,
-            };
-            let value = json(&pending)?;
-            self.commit.state.push(put(EPISODE, key.as_str(), value));
-            self.fate("joined");
-        } else if self.done.names.contains(feedback.decision_id.as_str()) {
-            self.fate("late");
+        self.watermarks.hold_again(origin);
+        self.keep_early(Early { feedback, since_ms: now_ms, origin, lookup: Lookup::default() })
+    }
+
+    /// Puts feedback, whose origin is held, to what is pending; whether it is news.
+    pub(super) fn join(
+        &mut self,
+        pending: &mut Pending,
+        feedback: Feedback,
+        origin: Origin,
+    ) -> bool {
+        let fate = match pending.revision {
+            _ if pending.has_heard(&feedback) => "duplicate",
+            _ if pending.feedback.len() >= self.config.feedback_max => "refused",
+            0 => "joined",
+            _ => "revised",
+        };
+        self.fate(fate);
+        let is_news = matches!(fate, "joined" | "revised");
+        if is_news {
+            pending.feedback.push(feedback);
+            pending.origins.push(origin);
         } else {
-            let name = feedback.id.clone();
-            let early = Early { feedback, since_ms: now_ms, origin };
-            self.watermarks.hold_again(origin);
-            self.commit.state.push(put(EARLY, &name, json(&early)?));
-            self.early.insert(name, early);
-            while self.early.len() > self.config.early_max {
-                let oldest = self.early.iter().min_by_key(|(_, early)| early.since_ms);
-                let Some(name) = oldest.map(|(name, _)| name.clone()) else { break };
-                self.orphan(&name);
-            }
+            self.watermarks.release(origin);
         }
+        is_news
+    }
+
+    pub(super) fn wait_for(&mut self, id: DecisionId, pending: Pending) -> Result<(), LogError> {
+        self.commit.state.push(put(EPISODE, id.as_str(), json(&pending)?));
+        self.pending.insert(id, pending);
         Ok(())
     }
 
@@ -192,8 +201,9 @@ impl Joiner {
         })?;
         let Phase::Due { failures, .. } = pending.phase else { return None };
         pending.phase = Phase::Judging { failures, again: false };
-        let task =
-            JudgeTask { episode: pending.episode.clone(), feedback: pending.feedback.clone() };
+        let mut task = JudgeTask::of(&pending.episode)?;
+        task.feedback.clone_from(&pending.feedback);
+        task.earlier = pending.said.clone().or_else(|| pending.on_record.clone());
         Some((id.clone(), task))
     }
 
@@ -201,35 +211,44 @@ impl Joiner {
     pub(super) fn judged(
         &mut self,
         id: &DecisionId,
-        said: Result<Option<Verdict>, String>,
+        said: Result<Judgement, String>,
         now_ms: u64,
     ) -> Result<(), LogError> {
         let Some(pending) = self.pending.get_mut(id) else { return Ok(()) };
         let Phase::Judging { failures, again } = pending.phase else { return Ok(()) };
-        match said {
-            Ok(Some(verdict)) => return self.end(id, verdict, now_ms),
-            Ok(None) if again => pending.phase = Phase::default(),
-            Ok(None) => pending.phase = Phase::Waiting,
+        let verdict = match said {
+            // Feedback came that it has not seen.
+            Ok(judgement) if again => {
+                if let Judgement::Scored { reward } = judgement {
+                    pending.said = Some(reward);
+                }
+                pending.phase = Phase::default();
+                return Ok(());
+            }
+            Ok(Judgement::Scored { reward }) => Verdict::Scored { reward },
+            Ok(Judgement::Abstained { reason }) => Verdict::Abstained { reason },
+            Ok(Judgement::Refused { reason }) => Verdict::Failed { reason },
+            // What was said stays on record; later feedback may make something of it.
+            Ok(Judgement::NotYet) if pending.revision > 0 => Verdict::Expired,
+            Ok(Judgement::NotYet) => {
+                pending.phase = Phase::Waiting;
+                return Ok(());
+            }
             Err(reason) if failures + 1 >= self.config.attempts_max => {
                 tracing::error!(reason, "judge failed as often as it may, episode is given up");
-                return self.end(id, Verdict::Failed { reason }, now_ms);
+                Verdict::Failed { reason }
             }
             Err(reason) => {
                 let failures = failures.saturating_add(1);
-                let pause = backoff(
-                    failures,
-                    Duration::from_millis(self.config.backoff_ms),
-                    Duration::from_millis(self.config.backoff_max_ms),
-                );
-                let pause_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
-                pending.phase =
-                    Phase::Due { failures, not_before_ms: now_ms.saturating_add(pause_ms) };
+                let not_before_ms = now_ms.saturating_add(pause_ms(&self.config, failures));
+                pending.phase = Phase::Due { failures, not_before_ms };
                 self.counters.retries += 1;
                 metrics::counter!(telemetry::JUDGE_RETRIES).increment(1);
                 tracing::warn!(reason, failures, "judge failed, trying again");
+                return Ok(());
             }
-        }
-        Ok(())
+        };
+        self.end(id, verdict, now_ms)
     }
 
     /// Ends what waited longer than the join window.
@@ -244,13 +263,7 @@ impl Joiner {
         for id in over {
             self.end(&id, Verdict::Expired, now_ms)?;
         }
-        let orphans: Vec<String> = self
-            .early
-            .iter()
-            .filter(|(_, early)| early.since_ms < oldest_ms)
-            .map(|(name, _)| name.clone())
-            .collect();
-        orphans.iter().for_each(|name| self.orphan(name));
+        self.forget_unknown(oldest_ms);
         Ok(())
     }
 
@@ -261,11 +274,22 @@ impl Joiner {
         if commit.state.is_empty() && commit.appends.is_empty() && commit.positions.is_empty() {
             return Ok(None);
         }
+        self.unwritten = [BTreeSet::new(), std::mem::take(&mut self.unwritten[0])];
         commit.positions = self.watermarks.next();
         commit.resume = self.watermarks.positions();
         let value = json(&self.observed())?;
         commit.state.push(StateChange::Put { key: COUNTERS.to_owned(), value });
         Ok(Some(commit))
+    }
+
+    /// The commit that was taken last is durable.
+    pub(super) fn committed(&mut self) {
+        self.unwritten[1].clear();
+    }
+
+    /// Whether the log does not hold the newest verdict on a decision yet.
+    pub(super) fn is_unwritten(&self, id: &DecisionId) -> bool {
+        self.unwritten.iter().any(|ids| ids.contains(id))
     }
 
     /// Notes a record as read; what still needs it holds it.
@@ -281,83 +305,24 @@ impl Joiner {
         self.commit.appends.push((stream, record));
     }
 
-    /// Episodes due or at the judge: the work that is behind.
+    /// Episodes due or at the judge, and feedback whose decision is looked for: the work behind.
     pub(super) fn backlog(&self) -> usize {
-        self.pending.values().filter(|pending| pending.phase != Phase::Waiting).count()
+        let judged =
+            self.pending.values().filter(|pending| pending.phase != Phase::Waiting).count();
+        judged + self.looked_for()
     }
 
     /// How long the oldest episode without a verdict has waited.
     pub(super) fn oldest_age(&self, now_ms: u64) -> Duration {
-        let oldest = self.pending.values().map(|pending| pending.since_ms).min();
+        let first = self.pending.values().filter(|pending| pending.revision == 0);
+        let oldest = first.map(|pending| pending.since_ms).min();
         Duration::from_millis(oldest.map_or(0, |since_ms| now_ms.saturating_sub(since_ms)))
     }
 
     /// The counters with the levels of now.
     pub(super) fn observed(&self) -> Observed {
-        Observed {
-            pending: self.pending.len() as u64,
-            early: self.early.len() as u64,
-            ..self.counters
-        }
-    }
-
-    fn end(&mut self, id: &DecisionId, verdict: Verdict, now_ms: u64) -> Result<(), LogError> {
-        let Some(pending) = self.pending.remove(id) else { return Ok(()) };
-        pending.origins.iter().for_each(|origin| self.watermarks.release(*origin));
-        let fate = match &verdict {
-            Verdict::Scored { reward } => {
-                telemetry::observe(telemetry::REWARD_VALUE, reward.total);
-                self.counters.judged += 1;
-                "scored"
-            }
-            Verdict::Abstained { .. } => {
-                self.counters.abstained += 1;
-                "abstained"
-            }
-            Verdict::Failed { .. } => {
-                self.counters.given_up += 1;
-                "failed"
-            }
-            Verdict::Expired => {
-                self.counters.expired += 1;
-                "expired"
-            }
-        };
-        telemetry::count(telemetry::JUDGED, "verdict", fate);
-        let mut references = pending.episode.query.references;
-        references.extend(pending.feedback.into_iter().flat_map(|feedback| feedback.references));
-        let judge = self.judge.clone();
-        let reward = RewardRecord {
-            schema: SCHEMA_VERSION,
-            decision_id: id.clone(),
-            revision: 0,
-            verdict,
-            references,
-            judge,
-            judged_ms: now_ms,
-        };
-        let new = record(id.as_str(), (id.as_str(), Stream::Rewards.topic()), &reward)?;
-        self.commit.appends.push((Stream::Rewards, new));
-        self.commit.state.push(StateChange::Delete { key: format!("{EPISODE}{id}") });
-        self.done.insert(id.as_str(), &mut self.commit.state);
-        Ok(())
-    }
-
-    /// Keeps the bound: the oldest that merely waits expires early.
-    fn evict(&mut self, now_ms: u64) -> Result<(), LogError> {
-        while self.pending.len() > self.config.pending_max {
-            let oldest = self
-                .pending
-                .iter()
-                .filter(|(_, pending)| pending.phase == Phase::Waiting)
-                .min_by_key(|(_, pending)| pending.since_ms)
-                .map(|(id, _)| id.clone());
-            // Nothing merely waits: the backlog bound stops the reading instead.
-            let Some(id) = oldest else { return Ok(()) };
-            self.counters.evicted += 1;
-            self.end(&id, Verdict::Expired, now_ms)?;
-        }
-        Ok(())
+        let first = self.pending.values().filter(|pending| pending.revision == 0).count();
+        Observed { pending: first as u64, early: self.early.len() as u64, ..self.counters }
     }
 
     fn failed(&mut self) {
@@ -365,21 +330,23 @@ impl Joiner {
         telemetry::count(telemetry::JUDGED, "verdict", "unanswered");
     }
 
-    fn orphan(&mut self, name: &str) {
-        if let Some(early) = self.early.remove(name) {
-            self.watermarks.release(early.origin);
-            self.commit.state.push(StateChange::Delete { key: format!("{EARLY}{name}") });
-            self.fate("orphan");
-        }
-    }
-
-    fn fate(&mut self, fate: &'static str) {
+    pub(super) fn fate(&mut self, fate: &'static str) {
         match fate {
             "joined" => self.counters.joined += 1,
-            "late" => self.counters.late += 1,
-            "orphan" => self.counters.orphan += 1,
-            _ => self.counters.duplicate += 1,
+            "revised" => self.counters.revised += 1,
+            "unknown_decision" => self.counters.unknown_decision += 1,
+            "refused" => self.counters.refused += 1,
+            "duplicate" => self.counters.duplicate += 1,
+            // It still waits; its end is counted.
+            _ => {}
         }
         telemetry::count(telemetry::FEEDBACK, "fate", fate);
     }
+}
+
+/// Pause before another try, milliseconds.
+pub(super) fn pause_ms(config: &Config, failures: u32) -> u64 {
+    let (base, max) = (config.backoff_ms, config.backoff_max_ms);
+    let pause = backoff(failures, Duration::from_millis(base), Duration::from_millis(max));
+    u64::try_from(pause.as_millis()).unwrap_or(u64::MAX)
 }

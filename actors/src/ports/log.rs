@@ -40,6 +40,9 @@ impl Stream {
         Stream::Shadows,
     ];
 
+    /// Streams whose records can be found by their key, which is that of a decision.
+    pub const INDEXED: [Stream; 2] = [Stream::Episodes, Stream::Rewards];
+
     /// The public name, `regrade.<stream>`.
     pub fn topic(self) -> &'static str {
         match self {
@@ -176,6 +179,16 @@ pub enum LogError {
     Fenced(String),
 }
 
+/// Records of one key.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Found {
+    /// The newest of those that the log holds, oldest first.
+    pub records: Vec<Record>,
+    /// Whether all that was in the log at the question was looked through: what is not here then,
+    /// is not there.
+    pub is_complete: bool,
+}
+
 /// Durable ordered streams.
 #[async_trait]
 pub trait EventLog: Send + Sync {
@@ -211,6 +224,10 @@ pub trait EventLog: Send + Sync {
         partition: u32,
         newest: u64,
     ) -> Result<Vec<Record>, LogError>;
+
+    /// At most `newest` of the records of one key that the log holds, however old; from an index
+    /// on disk of [`Stream::INDEXED`], the only streams that may be asked for.
+    async fn find(&self, stream: Stream, key: &str, newest: usize) -> Result<Found, LogError>;
 
     /// The next offset of each partition of a stream.
     async fn ends(&self, stream: Stream) -> Result<Vec<u64>, LogError>;

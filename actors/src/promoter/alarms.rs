@@ -5,11 +5,13 @@
 use super::stages::on;
 use super::{Message, Model, State};
 use crate::bounds::guarded;
-use crate::drift::{Alarm, Detector, hacking};
+use crate::drift::{Alarm, Detector, Seen, hacking};
 use crate::ports::{ExamineError, Probed, SnapshotStore};
 use crate::rollout::{self, AA, Comparison, Path};
 use crate::telemetry;
-use crate::types::{PolicyRecord, PolicySnapshot, PolicyState, PolicyVersion};
+use crate::types::{
+    Episode, PolicyRecord, PolicySnapshot, PolicyState, PolicyVersion, RewardRecord, Verdict,
+};
 use ractor::ActorRef;
 use std::sync::Arc;
 use std::time::Duration;
@@ -295,4 +297,45 @@ async fn fetch(
     }
     let snapshot = store.get(version).await;
     snapshot.map(Arc::new).map_err(|error| ExamineError::Passing(error.to_string()))
+}
+
+/// What an episode says to the detectors.
+pub(super) fn seen_query(episode: &Episode) -> Seen<'_> {
+    let top = episode.candidates.first().map(|candidate| f64::from(candidate.score));
+    let second = episode.candidates.get(1).map(|candidate| f64::from(candidate.score));
+    Seen {
+        query: &episode.query.text,
+        top_score: top,
+        margin: top.zip(second).map(|(top, second)| top - second),
+        reward: None,
+        judge: None,
+        is_abstention: false,
+        time_ms: episode.finished_ms,
+    }
+}
+
+/// What a verdict says to the detectors. They look at a decision once, at its first reward: a
+/// sequential test cannot take back what it has seen, and a revision beside it would count twice.
+pub(super) fn seen_reward(record: &RewardRecord) -> Option<Seen<'_>> {
+    let is_another =
+        record.replaces.is_some() || (record.revision > 0 && record.reward().is_none());
+    if is_another {
+        return None;
+    }
+    let (reward, is_abstention) = match &record.verdict {
+        Verdict::Scored { reward } => (Some(reward.total), false),
+        Verdict::Abstained { .. } | Verdict::Failed { .. } => (None, true),
+        Verdict::Expired => (None, false),
+    };
+    // What expired was never judged.
+    let is_judged = record.verdict != Verdict::Expired;
+    Some(Seen {
+        query: "",
+        top_score: None,
+        margin: None,
+        reward,
+        judge: is_judged.then_some(record.judge.as_str()),
+        is_abstention,
+        time_ms: record.judged_ms,
+    })
 }

@@ -98,6 +98,18 @@ fn a_log_probability_that_is_none_cannot_be_trained_on() {
 }
 
 #[test]
+fn a_reward_outside_zero_to_one_is_not_learned_from() {
+    let mut buffer = ReplayBuffer::new(bounds());
+    for total in [-0.05, 1.8, f64::NAN, f64::INFINITY] {
+        assert_eq!(buffer.insert(at("a", 1, worth(total)), PolicyVersion(0)).0, Inserted::Refused);
+    }
+    assert_eq!(buffer.dropped().untrainable, 4);
+    for (id, total) in [("a", 0.0), ("b", 1.0)] {
+        assert_eq!(buffer.insert(at(id, 1, worth(total)), PolicyVersion(0)).0, Inserted::Kept);
+    }
+}
+
+#[test]
 fn the_newest_are_held_out_and_those_of_one_time_by_their_names() {
     let mut buffer = ReplayBuffer::new(Bounds { capacity: 9, holdout_fraction: 0.4, ..bounds() });
     for (id, time) in [("late", 9), ("b", 5), ("a", 5), ("c", 5), ("old", 1)] {

@@ -29,6 +29,8 @@ pub struct Outcome {
     pub reward: Option<(f64, f64)>,
     /// Whether the judge could not tell.
     pub is_abstention: bool,
+    /// Number of the verdict that says so; a higher one replaces it.
+    pub revision: u32,
     /// From admission to the answer, milliseconds.
     pub duration_ms: u64,
     /// Context tokens of the chosen documents.
@@ -39,9 +41,10 @@ pub struct Outcome {
 
 /// What is to be joined of a verdict.
 #[derive(Debug, Clone, Copy)]
-enum Judged {
-    Scored(f64, f64),
-    Abstained,
+struct Judged {
+    revision: u32,
+    /// The reward and its variance; `None` where the judge could not tell.
+    reward: Option<(f64, f64)>,
 }
 
 /// The outcomes of all experiments under way.
@@ -98,6 +101,7 @@ impl Ledger {
             has_failed,
             reward: None,
             is_abstention: false,
+            revision: 0,
             duration_ms: episode.duration_ms,
             context_tokens: tokens,
             interleaved: episode.interleaved.clone(),
@@ -109,20 +113,26 @@ impl Ledger {
         self.outcomes.insert(place, outcome);
     }
 
-    /// Takes a verdict.
+    /// Takes a verdict. Of several of one decision the one of the highest number counts, in
+    /// whatever order they are read.
     pub fn reward(&mut self, record: &RewardRecord) {
-        let judged = match &record.verdict {
-            Verdict::Scored { reward } => Judged::Scored(reward.total, noise(reward)),
-            Verdict::Abstained { .. } | Verdict::Failed { .. } => Judged::Abstained,
-            Verdict::Expired => return,
-        };
+        if record.verdict == Verdict::Expired {
+            return;
+        }
+        let reward = record.reward().map(|reward| (reward.total, noise(reward)));
+        let judged = Judged { revision: record.revision, reward };
         let key = format!("d|{}", record.decision_id);
         if let Some(outcome) = self.places.get(&key).and_then(|p| self.outcomes.get_mut(p)) {
             settle(outcome, judged);
             return;
         }
-        if self.waiting.insert(record.decision_id.clone(), judged).is_none() {
-            self.waiting_order.push_back(record.decision_id.clone());
+        match self.waiting.get_mut(&record.decision_id) {
+            Some(known) if known.revision >= judged.revision => {}
+            Some(known) => *known = judged,
+            None => {
+                self.waiting.insert(record.decision_id.clone(), judged);
+                self.waiting_order.push_back(record.decision_id.clone());
+            }
         }
         while self.waiting_order.len() > WAITING_MAX {
             if let Some(oldest) = self.waiting_order.pop_front() {
@@ -170,9 +180,11 @@ fn name(episode: &Episode) -> String {
 }
 
 fn settle(outcome: &mut Outcome, judged: Judged) {
-    match judged {
-        Judged::Scored(total, noise) => outcome.reward = Some((total, noise)),
-        Judged::Abstained => outcome.is_abstention = true,
+    let is_first = outcome.reward.is_none() && !outcome.is_abstention;
+    if is_first || judged.revision > outcome.revision {
+        outcome.reward = judged.reward;
+        outcome.is_abstention = judged.reward.is_none();
+        outcome.revision = judged.revision;
     }
 }
 

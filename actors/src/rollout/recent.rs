@@ -3,7 +3,7 @@
 //! Always the newest by the time they ended (then by id) among all that were read, so that equal
 //! records give equal samples in whatever order the partitions were read.
 
-use crate::types::{DecisionId, Episode, Gate, Reward, RewardRecord, Sample, Verdict};
+use crate::types::{DecisionId, Episode, Gate, Reward, RewardRecord, Sample};
 use std::collections::{BTreeMap, HashMap};
 
 type Key = (u64, DecisionId);
@@ -15,7 +15,9 @@ pub struct Recent {
     samples: BTreeMap<Key, Sample>,
     episodes: BTreeMap<Key, Episode>,
     times: HashMap<DecisionId, u64>,
-    rewards: HashMap<DecisionId, (Reward, Vec<String>)>,
+    rewards: HashMap<DecisionId, (Reward, Vec<String>, u32)>,
+    /// Of each sample when it ended, and the number of its reward.
+    kept: HashMap<DecisionId, (u64, u32)>,
 }
 
 impl Recent {
@@ -27,6 +29,7 @@ impl Recent {
             episodes: BTreeMap::new(),
             times: HashMap::new(),
             rewards: HashMap::new(),
+            kept: HashMap::new(),
         }
     }
 
@@ -38,11 +41,14 @@ impl Recent {
             && episode.interleaved.is_none()
             && decision.states.rows() == episode.candidates.len();
         let key = (episode.finished_ms, decision.id.clone());
-        if !is_of_use || self.times.contains_key(&decision.id) {
+        let is_known =
+            self.times.contains_key(&decision.id) || self.kept.contains_key(&decision.id);
+        if !is_of_use || is_known {
             return;
         }
-        if let Some((reward, references)) = self.rewards.remove(&decision.id) {
-            return self.keep(key, Sample { episode: episode.clone(), reward, references });
+        if let Some((reward, references, revision)) = self.rewards.remove(&decision.id) {
+            let sample = Sample { episode: episode.clone(), reward, references };
+            return self.keep(key, sample, revision);
         }
         self.times.insert(decision.id.clone(), episode.finished_ms);
         self.episodes.insert(key, episode.clone());
@@ -53,24 +59,37 @@ impl Recent {
         }
     }
 
-    /// Takes a verdict.
+    /// Takes a verdict. Of several of one decision the one of the highest number counts.
     pub fn reward(&mut self, record: &RewardRecord) {
-        let Verdict::Scored { reward } = &record.verdict else { return };
+        let Some(reward) = record.reward() else { return };
         let (reward, references) = (reward.clone(), record.references.clone());
-        if let Some(time) = self.times.remove(&record.decision_id) {
+        let (id, revision) = (&record.decision_id, record.revision);
+        if let Some((time, known)) = self.kept.get_mut(id) {
+            if *known < revision
+                && let Some(sample) = self.samples.get_mut(&(*time, id.clone()))
+            {
+                *known = revision;
+                (sample.reward, sample.references) = (reward, references);
+            }
+        } else if let Some(time) = self.times.remove(&record.decision_id) {
             let key = (time, record.decision_id.clone());
             if let Some(episode) = self.episodes.remove(&key) {
-                self.keep(key, Sample { episode, reward, references });
+                self.keep(key, Sample { episode, reward, references }, revision);
             }
-        } else if self.rewards.len() < self.max.saturating_mul(4) {
-            self.rewards.insert(record.decision_id.clone(), (reward, references));
+        } else if self.rewards.get(id).is_none_or(|(_, _, known)| *known < revision)
+            && self.rewards.len() < self.max.saturating_mul(4)
+        {
+            self.rewards.insert(id.clone(), (reward, references, revision));
         }
     }
 
-    fn keep(&mut self, key: Key, sample: Sample) {
+    fn keep(&mut self, key: Key, sample: Sample, revision: u32) {
+        self.kept.insert(key.1.clone(), (key.0, revision));
         self.samples.insert(key, sample);
         while self.samples.len() > self.max {
-            self.samples.pop_first();
+            if let Some(((_, id), _)) = self.samples.pop_first() {
+                self.kept.remove(&id);
+            }
         }
     }
 

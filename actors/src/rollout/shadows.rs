@@ -4,9 +4,7 @@
 //! Knows no threshold. Kept by decision id, so that order and repeats do not matter.
 
 use crate::sequential::Moments;
-use crate::types::{
-    DecisionId, Digest, PolicySnapshot, PolicyVersion, RewardRecord, ShadowRecord, Verdict,
-};
+use crate::types::{DecisionId, Digest, PolicySnapshot, PolicyVersion, RewardRecord, ShadowRecord};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt::Write as _;
 
@@ -17,8 +15,8 @@ const DECISIONS_MAX: usize = 100_000;
 #[derive(Debug, Clone, Default)]
 pub struct Shadows {
     decisions: BTreeMap<PolicyVersion, BTreeMap<DecisionId, ShadowRecord>>,
-    /// Rewards of what was served, for the paired difference.
-    served: HashMap<DecisionId, (f64, f64)>,
+    /// Rewards of what was served with their variances and numbers, for the paired difference.
+    served: HashMap<DecisionId, (f64, f64, u32)>,
     /// The same, oldest first.
     served_order: VecDeque<DecisionId>,
 }
@@ -55,13 +53,16 @@ impl Shadows {
         }
     }
 
-    /// Takes the verdict on what was served: it may be read before the shadow decision beside it.
+    /// Takes the verdict on what was served, of several the highest: it may be read before the shadow decision beside it.
     pub fn reward(&mut self, record: &RewardRecord) {
-        let Verdict::Scored { reward } = &record.verdict else { return };
-        if self.served.contains_key(&record.decision_id) {
+        let Some(reward) = record.reward() else { return };
+        let value = (reward.total, super::ledger::noise(reward), record.revision);
+        if let Some(known) = self.served.get_mut(&record.decision_id) {
+            if known.2 < record.revision {
+                *known = value;
+            }
             return;
         }
-        let value = (reward.total, super::ledger::noise(reward));
         self.served.insert(record.decision_id.clone(), value);
         self.served_order.push_back(record.decision_id.clone());
         while self.served_order.len() > DECISIONS_MAX {
@@ -99,7 +100,7 @@ impl Shadows {
             served_tokens += record.served_tokens;
             let served = self.served.get(id);
             let pair = record.reward.as_ref().zip(served);
-            let difference = pair.map(|(own, (served, noise))| {
+            let difference = pair.map(|(own, (served, noise, _))| {
                 (own.total - served, super::ledger::noise(own) + noise)
             });
             if let Some((difference, noise)) = difference {

@@ -9,8 +9,8 @@ use crate::rollout::Issuer;
 use crate::slot::{Request, SlotError};
 use crate::types::{PolicyStamp, Query, Served};
 use crate::{
-    generator, intake, judge, learner, policy_follower, promoter, recent_decisions, replay_buffer,
-    reranker, retriever, shadow,
+    generator, intake, judge, learner, policy_follower, promoter, replay_buffer, reranker,
+    retriever, shadow,
 };
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -46,7 +46,7 @@ pub(super) fn of(core: &Arc<Core>) -> Vec<Child> {
     children
 }
 
-fn serving(core: &Arc<Core>) -> [Child; 6] {
+fn serving(core: &Arc<Core>) -> [Child; 5] {
     let (ports, config, context) = (&core.ports, &core.config, &core.context);
     let retriever = retriever::Args { index: Arc::clone(&ports.index), config: config.retriever };
     let generator =
@@ -84,11 +84,6 @@ fn serving(core: &Arc<Core>) -> [Child; 6] {
         hosted: watch::channel(Vec::new()).0,
         config: config.promotion.shadow,
     };
-    let decisions = recent_decisions::Args {
-        log: Arc::clone(&ports.log),
-        node: config.node.clone(),
-        config: config.recent_decisions,
-    };
     [
         Child::new(|| retriever::Retriever, &context.retriever, move |_| retriever.clone()),
         // Each life explores with dice of its own, or a restart would repeat its draws.
@@ -101,11 +96,6 @@ fn serving(core: &Arc<Core>) -> [Child; 6] {
             },
         ),
         Child::new(|| generator::Generator, &context.generator, move |_| generator.clone()),
-        Child::new(
-            || recent_decisions::RecentDecisions,
-            &context.decisions,
-            move |_| decisions.clone(),
-        ),
         Child::new(|| shadow::Shadow, &context.experiments.shadow, move |_| shadow.clone()),
         Child::new(
             || policy_follower::PolicyFollower,

@@ -2,11 +2,12 @@
 //!
 //! Knows no file and no environment variable: whoever loads it decides where values come from.
 
+use super::feedback::FeedbackConfig;
 use crate::compute::ComputeMode;
 use crate::types::{Digest, Exploration, PolicySnapshot, SelectionLimits};
 use crate::{
-    drift, episode, generator, intake, judge, learner, policy_follower, recent_decisions,
-    replay_buffer, reranker, retriever, rollout,
+    drift, episode, generator, intake, judge, learner, policy_follower, replay_buffer, reranker,
+    retriever, rollout,
 };
 use serde::{Deserialize, Serialize};
 
@@ -112,8 +113,9 @@ pub struct ServiceConfig {
     pub drift: drift::Config,
     /// The policy follower.
     pub policy_follower: policy_follower::Config,
-    /// The memory of decisions that feedback may refer to.
-    pub recent_decisions: recent_decisions::Config,
+    /// Feedback at the door.
+    #[serde(alias = "recent_decisions")]
+    pub feedback: FeedbackConfig,
     /// Queries that come by the log.
     pub intake: intake::Config,
 }
@@ -141,7 +143,7 @@ impl Default for ServiceConfig {
             promotion: rollout::Config::default(),
             drift: drift::Config::default(),
             policy_follower: policy_follower::Config::default(),
-            recent_decisions: recent_decisions::Config::default(),
+            feedback: FeedbackConfig::default(),
             intake: intake::Config::default(),
         }
     }
@@ -186,7 +188,7 @@ impl ServiceConfig {
         self.promotion.validate().map_err(within("promotion"))?;
         self.drift.validate().map_err(within("drift"))?;
         self.policy_follower.validate().map_err(within("policy_follower"))?;
-        self.recent_decisions.validate().map_err(within("recent_decisions"))?;
+        at_least_one("feedback.deadline_ms", self.feedback.deadline_ms)?;
         self.intake.validate().map_err(within("intake"))
     }
 }

@@ -10,8 +10,8 @@ use crate::slot::Slot;
 use crate::telemetry;
 use crate::types::{Arm, DecisionId, Exploration, PolicyStamp, Query, QueryId, Served, next_id};
 use crate::{
-    generator, intake, judge, learner, policy_follower, promoter, recent_decisions, replay_buffer,
-    reranker, retriever, shadow,
+    generator, intake, judge, learner, policy_follower, promoter, replay_buffer, reranker,
+    retriever, shadow,
 };
 use rand::SeedableRng;
 use rand::rngs::StdRng;
@@ -61,11 +61,6 @@ impl Core {
             retriever: slot::<retriever::Message>("retriever", attempts, config.roles.serve),
             reranker: slot::<reranker::Message>("reranker", attempts, config.roles.serve),
             generator: slot::<generator::Message>("generator", attempts, config.roles.serve),
-            decisions: slot::<recent_decisions::Message>(
-                "recent_decisions",
-                attempts,
-                config.roles.serve,
-            ),
             rewriter: ports.rewriter.clone(),
             log: Arc::clone(&ports.log),
             serving: serving.subscribe(),

@@ -1,7 +1,7 @@
 //! What callers of the service may be told instead of a reply.
 
 use crate::episode::Failure;
-use crate::types::DecisionId;
+use crate::types::{DecisionId, FeedbackFault};
 
 /// Why there is no answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -73,7 +73,13 @@ pub enum FeedbackError {
     UnknownDecision(DecisionId),
     /// The feedback itself is wrong.
     #[error("{0}")]
-    Refused(String),
+    Refused(FeedbackFault),
+    /// The decision has as much feedback as is kept of one.
+    #[error(
+        "decision `{0}` has {1} pieces of feedback already, the most that are kept of one \
+         (`service.judge.feedback_max`); this one was not stored"
+    )]
+    Full(DecisionId, usize),
     /// It cannot be written now; try later.
     #[error("feedback cannot be taken now: {0}")]
     Unavailable(String),

@@ -3,8 +3,8 @@
 use super::{ChildStatus, DoorObserved};
 use crate::types::PolicyStamp;
 use crate::{
-    generator, intake, judge, learner, policy_follower, promoter, recent_decisions, replay_buffer,
-    reranker, retriever, shadow,
+    generator, intake, judge, learner, policy_follower, promoter, replay_buffer, reranker,
+    retriever, shadow,
 };
 use serde::{Deserialize, Serialize};
 
@@ -51,8 +51,6 @@ pub struct Observed {
     pub learner: Option<learner::Observed>,
     /// The policy follower.
     pub policy_follower: Option<policy_follower::Observed>,
-    /// The memory of decisions.
-    pub recent_decisions: Option<recent_decisions::Observed>,
     /// The intake.
     pub intake: Option<intake::Observed>,
     /// The shadows.

@@ -1,4 +1,4 @@
-//! What the generator says, and what people and programs say about it later.
+//! What the generator says, and what the caller gets.
 
 use super::{DecisionId, Degraded, Document, DocumentId, Gate, PolicyStamp, QueryId};
 use serde::{Deserialize, Serialize};
@@ -27,29 +27,6 @@ pub struct Usage {
     pub context_tokens: u32,
     /// Tokens the generator wrote.
     pub answer_tokens: u32,
-}
-
-/// A verdict on a decision that arrives after the answer, perhaps late, twice, or for nothing
-/// known.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Feedback {
-    /// Names this feedback; a repeat with the same id is dropped.
-    pub id: String,
-    /// The decision it is about.
-    pub decision_id: DecisionId,
-    /// A score in [0, 1], if one was given.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub value: Option<f64>,
-    /// Reference answers, any of which is right.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub references: Vec<String>,
-    /// Who says so: `user`, `application`, `judge`; free text, kept for the record.
-    #[serde(default)]
-    pub source: String,
-    /// When it was given, milliseconds since the Unix epoch.
-    #[serde(default)]
-    pub time_ms: u64,
 }
 
 /// One chosen document as the caller sees it.

@@ -1,7 +1,27 @@
 //! What an answer was worth, always with the parts that make it up.
 
-use super::{DecisionId, Episode};
+use super::{DecisionId, Episode, Feedback};
 use serde::{Deserialize, Serialize};
+
+/// Where a part of a reward comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EvidenceSource {
+    /// Measured on the answer itself: length, costs. Also what is written in records of before
+    /// sources were kept.
+    #[default]
+    Measured,
+    /// The verdict of a model.
+    Judge,
+    /// A value that a person or a program gave.
+    Human,
+    /// Reference answers.
+    Reference,
+    /// The answer as somebody said it should have been.
+    Correction,
+    /// Documents that somebody opened from the answer.
+    Citation,
+}
 
 /// One term of a reward.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -12,9 +32,23 @@ pub struct RewardPart {
     pub value: f64,
     /// Its weight in the total.
     pub weight: f64,
+    /// Where it comes from.
+    #[serde(default)]
+    pub source: EvidenceSource,
+    /// When it was said, milliseconds since the Unix epoch; 0 where it was known from the start.
+    #[serde(default)]
+    pub time_ms: u64,
     /// The votes that `value` is the mean of, where the scorer was asked more than once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub votes: Option<Votes>,
+}
+
+impl RewardPart {
+    /// A part measured on the answer, without votes.
+    pub fn new(name: impl Into<String>, value: f64, weight: f64) -> Self {
+        let (source, time_ms, votes) = (EvidenceSource::default(), 0, None);
+        Self { name: name.into(), value, weight, source, time_ms, votes }
+    }
 }
 
 /// How far the votes on one value lie apart: the scorer's own noise.
@@ -29,7 +63,7 @@ pub struct Votes {
 /// A weighted sum that keeps its parts.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Reward {
-    /// Σ value · weight; finite.
+    /// Σ value · weight; finite. In [0, 1] where it is learned from.
     pub total: f64,
     /// The terms.
     pub parts: Vec<RewardPart>,
@@ -85,6 +119,12 @@ pub struct RewardRecord {
     /// The verdict.
     #[serde(flatten)]
     pub verdict: Verdict,
+    /// Total of the reward that this one replaces, if there was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replaces: Option<f64>,
+    /// The feedback it rests on, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub feedback: Vec<Feedback>,
     /// Reference answers it rests on, if any: the learner may score other selections against them.
     #[serde(default)]
     pub references: Vec<String>,
@@ -92,6 +132,16 @@ pub struct RewardRecord {
     pub judge: String,
     /// When, milliseconds since the Unix epoch.
     pub judged_ms: u64,
+}
+
+impl RewardRecord {
+    /// The reward, if there is one.
+    pub fn reward(&self) -> Option<&Reward> {
+        match &self.verdict {
+            Verdict::Scored { reward } => Some(reward),
+            _ => None,
+        }
+    }
 }
 
 /// A judged episode: what the replay buffer keeps and the learner trains on.

@@ -90,8 +90,9 @@ pub(crate) async fn assert_laws(world: &World, service: &ServiceHandle) -> Obser
         assert!(judge.is_conserved(), "episodes or feedback: {judge:#?}");
     }
     let rewards: Vec<RewardRecord> = world.log.read(Stream::Rewards);
+    let numbers: BTreeSet<_> = rewards.iter().map(|r| (&r.decision_id, r.revision)).collect();
+    assert_eq!(numbers.len(), rewards.len(), "a decision has two verdicts of one number");
     let rewarded: BTreeSet<_> = rewards.iter().map(|r| r.decision_id.clone()).collect();
-    assert_eq!(rewarded.len(), rewards.len(), "a decision has two verdicts");
     assert!(rewarded.is_subset(&decisions), "a verdict names no logged decision");
     observed
 }

@@ -216,9 +216,8 @@ async fn a_biased_instrumentation_is_found_and_holds_promotions() {
                 id: String::new(),
                 decision_id: served.decision_id,
                 value: Some(value),
-                references: Vec::new(),
                 source: "test".to_owned(),
-                time_ms: 0,
+                ..Feedback::default()
             };
             service.feedback(said).await.unwrap();
             tokio::time::sleep(Duration::from_millis(10)).await;

@@ -76,7 +76,6 @@ survives! {
     killing_the_replay_buffer_loses_no_query_and_no_reward: "replay_buffer";
     killing_the_learner_loses_no_query_and_no_reward: "learner";
     killing_the_policy_follower_loses_no_query_and_no_reward: "policy_follower";
-    killing_the_recent_decisions_loses_no_query_and_no_reward: "recent_decisions";
 }
 
 #[tokio::test(start_paused = true)]

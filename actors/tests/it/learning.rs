@@ -112,9 +112,8 @@ async fn a_rerank_judged_by_feedback_alone_is_learnt_from_without_references() {
         id: "f".to_owned(),
         decision_id: served.decision_id,
         value: Some(1.0),
-        references: Vec::new(),
         source: "user".to_owned(),
-        time_ms: 0,
+        ..Feedback::default()
     };
     service.feedback(feedback).await.unwrap();
     until_kept(&service, 1).await;

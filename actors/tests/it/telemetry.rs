@@ -85,9 +85,10 @@ async fn eventful_life() {
         id: "f".to_owned(),
         decision_id: ask(&service, 9).await.decision_id,
         value: Some(0.5),
-        references: Vec::new(),
         source: "user".to_owned(),
-        time_ms: 0,
+        // A clock that is ahead.
+        time_ms: u64::MAX,
+        ..Feedback::default()
     };
     service.feedback(said).await.unwrap();
     until_judged(&service, 9).await;

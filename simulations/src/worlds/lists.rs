@@ -156,8 +156,7 @@ impl<W: ListWorld> Environment for Paid<W> {
             let order: Option<Vec<u32>> = trial.documents.iter().map(place).collect();
             let value = puzzle.worth(&self.0, &order.ok_or_else(unscored)?);
             let name = self.0.name().to_owned();
-            Reward::from_parts(vec![RewardPart { name, value, weight: 1.0, votes: None }])
-                .ok_or_else(unscored)
+            Reward::from_parts(vec![RewardPart::new(name, value, 1.0)]).ok_or_else(unscored)
         };
         trials.iter().map(score).collect()
     }

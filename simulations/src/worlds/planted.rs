@@ -170,7 +170,7 @@ impl Environment for Planted {
         let score = |trial: &Trial| {
             let value = self.asked(&trial.query).map(|puzzle| puzzle.worth(&trial.documents));
             let value = value.ok_or_else(|| unscored(trial))?;
-            let part = RewardPart { name: "planted".to_owned(), value, weight: 1.0, votes: None };
+            let part = RewardPart::new("planted", value, 1.0);
             Reward::from_parts(vec![part]).ok_or_else(|| unscored(trial))
         };
         trials.iter().map(score).collect()
@@ -275,9 +275,8 @@ async fn ask(planted: &Planted, handle: &ServiceHandle, number: u64) -> anyhow::
         decision_id,
         // May end a rounding error below 0.
         value: Some(worth.clamp(0.0, 1.0)),
-        references: Vec::new(),
         source: "user".to_owned(),
-        time_ms: 0,
+        ..Feedback::default()
     };
     handle.feedback(feedback).await?;
     Ok(())

@@ -1,7 +1,7 @@
 //! The promises of `ports::Judge`.
 
-use actors::ports::{Judge, JudgeTask};
-use actors::types::{Answer, Episode, Feedback, Outcome, Query, Verdict};
+use actors::ports::{Judge, JudgeTask, Judgement};
+use actors::types::{Answer, Feedback, Query};
 use std::sync::Arc;
 
 /// Checks a judge; `make()` gives one that works.
@@ -12,8 +12,7 @@ pub async fn check_judge(make: impl AsyncFn() -> Arc<dyn Judge>) {
 
     let right = judge.judge(&task("Paris", &["Paris"])).await.expect("a verdict");
     let wrong = judge.judge(&task("Rome", &["Paris"])).await.expect("a verdict");
-    let (Some(Verdict::Scored { reward: right }), Some(Verdict::Scored { reward: wrong })) =
-        (right, wrong)
+    let (Judgement::Scored { reward: right }, Judgement::Scored { reward: wrong }) = (right, wrong)
     else {
         panic!("an answer with references is scored");
     };
@@ -21,6 +20,7 @@ pub async fn check_judge(make: impl AsyncFn() -> Arc<dyn Judge>) {
     for reward in [&right, &wrong] {
         let sum: f64 = reward.parts.iter().map(|part| part.value * part.weight).sum();
         assert!((sum - reward.total).abs() < 1e-9, "the total is the sum of its parts");
+        assert!((0.0..=1.0).contains(&reward.total), "it lies in [0, 1]");
     }
 
     let mut later = task("Paris", &[]);
@@ -30,15 +30,22 @@ pub async fn check_judge(make: impl AsyncFn() -> Arc<dyn Judge>) {
         value: None,
         references: vec!["Paris".to_owned()],
         source: "user".to_owned(),
-        time_ms: 0,
+        ..Feedback::default()
     });
-    assert!(judge.judge(&later).await.expect("a verdict").is_some(), "feedback is used");
+    let judgement = judge.judge(&later).await.expect("a judgement");
+    assert!(matches!(judgement, Judgement::Scored { .. }), "feedback is used: {judgement:?}");
 
-    let mut failed = task("", &["Paris"]);
-    failed.episode.outcome =
-        Outcome::Failed { stage: "generate".to_owned(), reason: "down".to_owned() };
-    let verdict = judge.judge(&failed).await.expect("a verdict");
-    assert!(!matches!(verdict, Some(Verdict::Scored { .. })), "no answer, no reward");
+    let mut disputed = task("Paris", &["Paris"]);
+    disputed.feedback.push(Feedback { value: Some(0.0), ..Feedback::default() });
+    let Judgement::Scored { reward } = judge.judge(&disputed).await.expect("a judgement") else {
+        panic!("an answer with references and a value is scored");
+    };
+    assert!(reward.total < right.total && reward.total > wrong.total, "both have a say");
+
+    let mut ranked = task("", &["Paris"]);
+    ranked.answer = None;
+    let judgement = judge.judge(&ranked).await.expect("a judgement");
+    assert_eq!(judgement, Judgement::NotYet, "no answer, no reward");
 }
 
 fn task(answer: &str, references: &[&str]) -> JudgeTask {
@@ -49,19 +56,5 @@ fn task(answer: &str, references: &[&str]) -> JudgeTask {
         ..Query::default()
     };
     let answer = Answer { text: answer.to_owned(), ..Answer::default() };
-    let episode = Episode {
-        schema: Episode::SCHEMA,
-        query,
-        rewrites: Vec::new(),
-        candidates: Vec::new(),
-        decision: None,
-        outcome: Outcome::Answered { answer },
-        degraded: None,
-        assignment: None,
-        interleaved: None,
-        unusable_for_ope: None,
-        finished_ms: 0,
-        duration_ms: 0,
-    };
-    JudgeTask { episode, feedback: Vec::new() }
+    JudgeTask::new("d1", query, Vec::new(), answer)
 }

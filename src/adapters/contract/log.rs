@@ -19,6 +19,7 @@ pub async fn check_event_log(make: impl AsyncFn(&str) -> Arc<dyn EventLog>) {
     records_come_back_as_written_and_in_order(&*make("order").await).await;
     order_holds_within_each_stream(&*make("streams").await).await;
     concurrent_appends_keep_their_batches_together(make("concurrent").await).await;
+    records_of_a_key_are_found_however_old(&make).await;
     a_large_record_passes(&*make("large").await).await;
     a_poll_waits_and_wakes(make("wake").await).await;
     a_poll_gives_at_most_what_was_asked_for(&*make("max").await).await;
@@ -93,6 +94,33 @@ async fn records_come_back_as_written_and_in_order(log: &dyn EventLog) {
     }
     let ends: u64 = log.ends(Stream::Episodes).await.unwrap().iter().sum();
     assert_eq!(ends, 2, "the ends count what was appended");
+}
+
+async fn records_of_a_key_are_found_however_old(make: &impl AsyncFn(&str) -> Arc<dyn EventLog>) {
+    let of = async |log: &dyn EventLog, stream, key, newest| {
+        let found = log.find(stream, key, newest).await.unwrap();
+        assert!(found.is_complete, "all that was appended is looked through");
+        let payloads = found.records.into_iter().map(|r| {
+            assert_eq!((r.stream, r.key.as_str()), (stream, key));
+            String::from_utf8(r.payload).unwrap()
+        });
+        payloads.collect::<Vec<_>>()
+    };
+    let log = make("keys").await;
+    assert!(of(&*log, Stream::Episodes, "k0", 9).await.is_empty());
+    log.append(Stream::Episodes, numbered(0..20)).await.unwrap();
+    log.append(Stream::Rewards, vec![record("k0", "reward"), record("k01", "other")])
+        .await
+        .unwrap();
+    assert_eq!(of(&*log, Stream::Episodes, "k0", 3).await, ["12", "15", "18"]);
+    assert_eq!(of(&*log, Stream::Episodes, "k1", 9).await, ["1", "4", "7", "10", "13", "16", "19"]);
+    assert_eq!(of(&*log, Stream::Rewards, "k0", 9).await, ["reward"]);
+    assert!(of(&*log, Stream::Rewards, "k", 9).await.is_empty());
+    log.append(Stream::Rewards, vec![record("k0", "again")]).await.unwrap();
+    drop(log);
+    let log = make("keys").await;
+    assert_eq!(of(&*log, Stream::Rewards, "k0", 1).await, ["again"]);
+    assert_eq!(of(&*log, Stream::Episodes, "k2", 2).await, ["14", "17"]);
 }
 
 async fn order_holds_within_each_stream(log: &dyn EventLog) {

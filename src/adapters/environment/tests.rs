@@ -120,13 +120,13 @@ struct Counts(AtomicU64);
 
 #[async_trait]
 impl Judge for Counts {
-    async fn judge(&self, task: &JudgeTask) -> Result<Option<Verdict>, JudgeError> {
+    async fn judge(&self, task: &JudgeTask) -> Result<Judgement, JudgeError> {
         self.0.fetch_add(1, Ordering::SeqCst);
-        let order = &task.episode.decision.as_ref().expect("a decision").order;
-        let reward = Reward { total: order.len() as f64, parts: Vec::new() };
-        let reason = "nothing".to_owned();
-        let abstained = Verdict::Abstained { reason };
-        Ok(Some(if order.is_empty() { abstained } else { Verdict::Scored { reward } }))
+        if task.documents.is_empty() {
+            return Ok(Judgement::Abstained { reason: "nothing".to_owned() });
+        }
+        let reward = Reward { total: task.documents.len() as f64, parts: Vec::new() };
+        Ok(Judgement::Scored { reward })
     }
 
     fn name(&self) -> String {

@@ -3,10 +3,11 @@
 
 use super::votes::{Ballots, Voter};
 use super::{ABSTENTIONS, LlmJudge, WithoutLlm, rubric_context, verdict};
+use crate::adapters::judge_reference::weighed;
 use crate::chat::{Budget, ChatClient, Message, PromptError, fenced, truncated};
-use crate::rewards::{Subject, known_references};
-use actors::ports::{Judge, JudgeError, JudgeTask};
-use actors::types::{Answer, Episode, Gate, Outcome, Verdict, Votes};
+use crate::rewards::{Evidence, Given, mean};
+use actors::ports::{Judge, JudgeError, JudgeTask, Judgement};
+use actors::types::Answer;
 use async_trait::async_trait;
 use minijinja::context;
 use sha2::{Digest as _, Sha256};
@@ -14,10 +15,9 @@ use std::sync::Arc;
 
 #[async_trait]
 impl Judge for LlmJudge {
-    async fn judge(&self, task: &JudgeTask) -> Result<Option<Verdict>, JudgeError> {
-        let is_answered = matches!(task.episode.outcome, Outcome::Answered { .. });
-        if is_answered && !is_sampled(identity(&task.episode), self.config.sampling) {
-            return self.without_llm(task, "not_sampled", "not sampled").await;
+    async fn judge(&self, task: &JudgeTask) -> Result<Judgement, JudgeError> {
+        if task.answer.is_some() && !is_sampled(&task.id, self.config.sampling) {
+            return Ok(self.without_llm(task, "not_sampled", "not sampled"));
         }
         self.judged(task, &self.parts.client).await
     }
@@ -49,7 +49,7 @@ impl TrialJudge {
 
 #[async_trait]
 impl Judge for TrialJudge {
-    async fn judge(&self, task: &JudgeTask) -> Result<Option<Verdict>, JudgeError> {
+    async fn judge(&self, task: &JudgeTask) -> Result<Judgement, JudgeError> {
         self.judge.judged(task, &self.client).await
     }
 
@@ -59,87 +59,81 @@ impl Judge for TrialJudge {
 }
 
 impl LlmJudge {
-    /// Asks the model about an episode, sampled or not.
-    async fn judged(
-        &self,
-        task: &JudgeTask,
-        client: &ChatClient,
-    ) -> Result<Option<Verdict>, JudgeError> {
-        let Outcome::Answered { answer } = &task.episode.outcome else {
-            // No answer that a model could read; feedback may still tell what it was worth.
-            return self.parts.reference.judge(task).await;
+    /// Asks the model about an answer, sampled or not; once: a verdict that was given before is
+    /// weighed again beside what people said since.
+    async fn judged(&self, task: &JudgeTask, client: &ChatClient) -> Result<Judgement, JudgeError> {
+        let mut evidence = Evidence::of(task);
+        // Without an answer that a model could read, feedback may still tell what it was worth.
+        let Some(answer) = task.answer.as_ref().filter(|_| evidence.verdict.is_none()) else {
+            return Ok(weighed(&self.parts.blend, task, evidence));
         };
-        let id = identity(&task.episode);
-        let references = known_references(&task.episode.query, &task.feedback);
-        let messages = |nonce: &str| self.messages(&task.episode, answer, &references, nonce);
+        let references: Vec<String> =
+            evidence.references.iter().chain(&evidence.corrections).cloned().collect();
+        let messages = |nonce: &str| self.messages(task, answer, &references, nonce);
         let voter = Voter {
             judge: self,
             client,
-            id,
+            id: &task.id,
             format: verdict::grades_format(self.config.format, &self.rubric),
         };
         let read = |reply: &str, nonce: &str| {
             verdict::grades(reply, nonce, &self.rubric).map(|scores| self.rubric.value(&scores))
         };
         match voter.ask(self.config.votes, messages, read).await? {
-            Ballots::NoBudget => self.without_llm(task, "budget", "budget is spent").await,
-            Ballots::Refused(reason) => Ok(Some(Verdict::Failed { reason })),
-            Ballots::Unreadable(reason) => Ok(Some(abstained("unparsable", reason))),
-            Ballots::Counted(values) => Ok(Some(self.scored(task, answer, &references, &values))),
+            Ballots::NoBudget => Ok(self.without_llm(task, "budget", "budget is spent")),
+            Ballots::Refused(reason) => {
+                Ok(self.by_people(task).unwrap_or(Judgement::Refused { reason }))
+            }
+            Ballots::Unreadable(reason) => {
+                let abstained = || abstained("unparsable", reason);
+                Ok(self.by_people(task).unwrap_or_else(abstained))
+            }
+            Ballots::Counted(values) => {
+                let time_ms = self.parts.clock.now_ms();
+                evidence.verdict = mean(&values).map(|(value, votes)| Given {
+                    value,
+                    votes: Some(votes),
+                    time_ms,
+                });
+                Ok(weighed(&self.parts.blend, task, evidence))
+            }
         }
     }
 
-    /// What becomes of an episode that the model is not asked about.
-    async fn without_llm(
-        &self,
-        task: &JudgeTask,
-        cause: &'static str,
-        reason: &str,
-    ) -> Result<Option<Verdict>, JudgeError> {
+    /// What becomes of an answer that the model is not asked about. What people say of it counts in
+    /// any case.
+    fn without_llm(&self, task: &JudgeTask, cause: &'static str, reason: &str) -> Judgement {
         match self.config.otherwise {
-            WithoutLlm::Abstain => Ok(Some(abstained(cause, reason.to_owned()))),
-            WithoutLlm::Reference => self.parts.reference.judge(task).await,
+            WithoutLlm::Reference => weighed(&self.parts.blend, task, Evidence::of(task)),
+            WithoutLlm::Abstain => {
+                self.by_people(task).unwrap_or_else(|| abstained(cause, reason.to_owned()))
+            }
         }
     }
 
-    fn scored(
-        &self,
-        task: &JudgeTask,
-        answer: &Answer,
-        references: &[String],
-        values: &[f64],
-    ) -> Verdict {
-        let (mean, votes) = counted(values);
-        let decision = task.episode.decision.as_ref();
-        let subject = Subject {
-            query: &task.episode.query,
-            answer,
-            gate: decision.map_or(Gate::Direct, |decision| decision.gate),
-            documents: decision.map_or(0, |decision| decision.order.len()),
-        };
-        match self.parts.blend.score_judged(subject, references, (mean, votes)) {
-            Some(reward) => Verdict::Scored { reward },
-            None => abstained("unparsable", "the reward is not finite".to_owned()),
+    /// The judgement by all that is known, if people said anything that has a weight.
+    fn by_people(&self, task: &JudgeTask) -> Option<Judgement> {
+        if task.feedback.is_empty() {
+            return None;
         }
+        let judgement = weighed(&self.parts.blend, task, Evidence::of(task));
+        matches!(judgement, Judgement::Scored { .. }).then_some(judgement)
     }
 
     /// The prompt of one vote. All that strangers wrote is fenced before a template sees it, so no
     /// template can leave it unfenced.
     fn messages(
         &self,
-        episode: &Episode,
+        task: &JudgeTask,
         answer: &Answer,
         references: &[String],
         nonce: &str,
     ) -> Result<Vec<Message>, PromptError> {
         let longest = self.config.document_tokens_max;
         let fence = |label: &str, text: &str| fenced(label, truncated(text, longest), nonce);
-        let order = episode.decision.as_ref().map(|d| d.order.as_slice()).unwrap_or_default();
-        let chosen = order.iter().filter_map(|index| episode.candidates.get(*index as usize));
-        let documents = chosen.take(self.config.documents_max).enumerate();
+        let documents = task.documents.iter().take(self.config.documents_max).enumerate();
         let documents: Vec<String> = documents
-            .map(|(n, candidate)| {
-                let document = &candidate.document;
+            .map(|(n, document)| {
                 let text = format!("{}\n{}", document.title, document.text);
                 fence(&format!("document {}", n + 1), text.trim())
             })
@@ -147,18 +141,13 @@ impl LlmJudge {
         let references: Vec<String> =
             references.iter().map(|reference| fence("reference", reference)).collect();
         self.prompt.render(&context! {
-            question => fence("question", &episode.query.text),
+            question => fence("question", &task.query.text),
             answer => fence("answer", &answer.text),
             references,
             documents,
             ..rubric_context(&self.rubric, nonce)
         })
     }
-}
-
-/// What names an episode for good: its decision, or, where none was made, its query.
-fn identity(episode: &Episode) -> &str {
-    episode.decision_id().map_or(episode.query.id.as_str(), |id| id.as_str())
 }
 
 /// Whether an episode is among the share that is judged: by its id, so that everybody who asks,
@@ -169,24 +158,17 @@ pub(super) fn is_sampled(id: &str, share: f64) -> bool {
     f64::from(drawn) / (f64::from(u32::MAX) + 1.0) < share
 }
 
-/// Mean and spread of at least one vote.
-pub(super) fn counted(values: &[f64]) -> (f64, Votes) {
-    let count = u32::try_from(values.len()).unwrap_or(u32::MAX).max(1);
-    let n = f64::from(count);
-    let mean = values.iter().sum::<f64>() / n;
-    let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
-    let spread = if count > 1 { (squares / (n - 1.0)).sqrt() } else { 0.0 };
-    (mean, Votes { count, spread })
-}
-
-fn abstained(cause: &'static str, reason: String) -> Verdict {
+fn abstained(cause: &'static str, reason: String) -> Judgement {
     metrics::counter!(ABSTENTIONS, "cause" => cause).increment(1);
-    Verdict::Abstained { reason }
+    Judgement::Abstained { reason }
 }
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
     use super::*;
+    use actors::types::Votes;
 
     #[test]
     fn the_sampled_share_is_about_what_was_asked_for_and_never_changes() {
@@ -201,11 +183,12 @@ mod tests {
 
     #[test]
     fn votes_have_a_mean_and_a_spread() {
-        let (mean, votes) = counted(&[0.2, 0.4, 0.9]);
-        assert!((mean - 0.5).abs() < 1e-12);
+        let (value, votes) = mean(&[0.2, 0.4, 0.9]).unwrap();
+        assert!((value - 0.5).abs() < 1e-12);
         assert_eq!(votes.count, 3);
         // Squares 0.09, 0.01 and 0.16 over 2.
         assert!((votes.spread - 0.13_f64.sqrt()).abs() < 1e-12);
-        assert_eq!(counted(&[0.7]).1, Votes { count: 1, spread: 0.0 });
+        assert_eq!(mean(&[0.7]).unwrap().1, Votes { count: 1, spread: 0.0 });
+        assert_eq!(mean(&[]), None);
     }
 }

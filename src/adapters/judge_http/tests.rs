@@ -7,15 +7,11 @@ mod pairs;
 
 use super::{LlmJudge, LlmJudgeConfig, Parts, TrialJudge, WithoutLlm};
 use crate::adapters::contract::check_judge;
-use crate::adapters::judge_reference::ReferenceJudge;
 use crate::chat::scripted::{Act, Scripted, prompt_of};
 use crate::rewards::Blend;
 use actors::clock::Clock;
-use actors::ports::{Judge, JudgeError, JudgeTask};
-use actors::types::{
-    Answer, Candidate, CandidateStates, Decision, Document, Episode, Exploration, Feedback, Gate,
-    Outcome, PolicyStamp, Query, Reward, SelectionLimits, Verdict,
-};
+use actors::ports::{Judge, JudgeError, JudgeTask, Judgement};
+use actors::types::{Answer, Document, EvidenceSource, Feedback, Query, Reward};
 use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -35,7 +31,6 @@ async fn judge(server: &Scripted, change: impl Fn(&mut LlmJudgeConfig)) -> LlmJu
     let blend = Blend { judge: 1.0, ..Blend::default() };
     let parts = Parts {
         client: server.client(config.endpoint.clone()),
-        reference: Arc::new(ReferenceJudge::new(blend).unwrap()),
         blend,
         clock: Clock::System,
         seed: 5,
@@ -43,49 +38,17 @@ async fn judge(server: &Scripted, change: impl Fn(&mut LlmJudgeConfig)) -> LlmJu
     LlmJudge::new(config, parts).unwrap()
 }
 
-/// An episode with one chosen document and no reference.
+/// An answer by one document, without references.
 fn task(answer: &str) -> JudgeTask {
     let query = Query { id: "q1".into(), text: "capital of France?".into(), ..Query::default() };
-    let document = |n: u32, text: &str| Candidate {
-        document: Document {
-            id: format!("d{n}").as_str().into(),
-            title: format!("title {n}"),
-            text: text.to_owned(),
-            ..Document::default()
-        },
-        score: 0.0,
-        rank: n,
-    };
-    let decision = Decision {
-        id: "decision-1".into(),
-        gate: Gate::Retrieve,
-        rewrite: 0,
-        order: vec![1],
-        step_log_probs: vec![0.0],
-        scores: vec![0.0, 1.0],
-        exploration: Exploration::Greedy,
-        limits: SelectionLimits { k_min: 1, k_max: 1, token_budget: 100 },
-        deviates: None,
-        candidate_tokens: vec![1, 1],
-        states: CandidateStates::default(),
-        policy: PolicyStamp::default(),
+    let document = Document {
+        id: "d1".into(),
+        title: "title 1".to_owned(),
+        text: "Paris is in France.".to_owned(),
+        ..Document::default()
     };
     let answer = Answer { text: answer.to_owned(), ..Answer::default() };
-    let episode = Episode {
-        schema: Episode::SCHEMA,
-        query,
-        rewrites: Vec::new(),
-        candidates: vec![document(0, "Rome is in Italy."), document(1, "Paris is in France.")],
-        decision: Some(decision),
-        degraded: None,
-        assignment: None,
-        interleaved: None,
-        unusable_for_ope: None,
-        outcome: Outcome::Answered { answer },
-        finished_ms: 0,
-        duration_ms: 0,
-    };
-    JudgeTask { episode, feedback: Vec::new() }
+    JudgeTask::new("decision-1", query, vec![document], answer)
 }
 
 /// The task id that a prompt asks to repeat.
@@ -131,7 +94,7 @@ async fn scoring(scores: &[Option<u32>]) -> Scripted {
 
 async fn reward(judge: &LlmJudge, task: &JudgeTask) -> Reward {
     match judge.judge(task).await.unwrap() {
-        Some(Verdict::Scored { reward }) => reward,
+        Judgement::Scored { reward } => reward,
         other => panic!("expected a reward, found {other:?}"),
     }
 }
@@ -154,7 +117,7 @@ async fn the_model_sees_the_chosen_documents_and_is_told_the_shape() {
     let server = Scripted::start([], honest).await;
     let found = reward(&judge(&server, |_| {}).await, &task("Paris")).await;
     // Without references the model has the weight of correctness too.
-    assert!((found.total - 2.0).abs() < 1e-12, "{found:?}");
+    assert!((found.total - 1.0).abs() < 1e-12, "{found:?}");
     let body = &server.seen()[0];
     let prompt = prompt_of(body);
     assert_eq!(inside(&prompt, "question"), Some("capital of France?"));
@@ -176,11 +139,48 @@ async fn references_are_compared_with_beside_the_model() {
         value: None,
         references: vec!["Lyon".into()],
         source: "user".into(),
-        time_ms: 0,
+        ..Feedback::default()
     });
     let found = reward(&judge, &asked).await;
     assert_eq!(found.part("token_f1"), Some(0.0));
     assert_eq!(found.part("judge"), Some(0.2));
+}
+
+#[tokio::test]
+async fn the_users_word_counts_beside_the_models_and_the_model_is_asked_once() {
+    let server = Scripted::start([], honest).await;
+    let judge = judge(&server, |_| {}).await;
+    let mut asked = task("Paris");
+    let first = reward(&judge, &asked).await;
+    assert!((first.total - 1.0).abs() < 1e-12, "{first:?}");
+    let thumb = Feedback {
+        id: "f".into(),
+        decision_id: "decision-1".into(),
+        value: Some(0.0),
+        ..Feedback::default()
+    };
+    asked.feedback.push(thumb);
+    asked.earlier = Some(first);
+    let second = reward(&judge, &asked).await;
+    assert!((second.total - 0.5).abs() < 1e-12, "equal weights: {second:?}");
+    let parts: Vec<_> = second.parts.iter().map(|p| (p.source, p.value, p.weight)).collect();
+    assert_eq!(
+        parts,
+        [(EvidenceSource::Judge, 1.0, 0.5), (EvidenceSource::Human, 0.0, 0.5)],
+        "both are on record"
+    );
+    assert!(second.parts[0].time_ms > 0);
+    assert_eq!(server.seen().len(), 1, "a verdict that was paid for is not asked for again");
+}
+
+#[tokio::test]
+async fn what_people_say_counts_where_the_model_is_not_asked() {
+    let server = Scripted::start([], honest).await;
+    let judge = judge(&server, |config| config.sampling = 0.0).await;
+    let mut asked = task("Paris");
+    asked.feedback.push(Feedback { value: Some(0.25), ..Feedback::default() });
+    assert!((reward(&judge, &asked).await.total - 0.25).abs() < 1e-12);
+    assert!(server.seen().is_empty());
 }
 
 #[tokio::test]
@@ -205,7 +205,7 @@ async fn votes_that_cannot_be_read_are_left_out_and_too_many_of_them_abstain() {
     assert_eq!(found.parts[0].votes.unwrap().count, 2);
     let server = scoring(&[None, Some(6), None]).await;
     let verdict = judge(&server, several(3)).await.judge(&task("Paris")).await.unwrap();
-    let Some(Verdict::Abstained { reason }) = verdict else { panic!("{verdict:?}") };
+    let Judgement::Abstained { reason } = verdict else { panic!("{verdict:?}") };
     assert!(reason.starts_with("1 of 3 votes can be read"), "{reason}");
 }
 
@@ -222,7 +222,7 @@ async fn whatever_is_no_verdict_is_an_abstention_and_never_a_reward() {
     ] {
         let server = Scripted::saying(said).await;
         let verdict = judge(&server, |_| {}).await.judge(&task("Paris")).await.unwrap();
-        assert!(matches!(verdict, Some(Verdict::Abstained { .. })), "{said}: {verdict:?}");
+        assert!(matches!(verdict, Judgement::Abstained { .. }), "{said}: {verdict:?}");
     }
 }
 
@@ -238,7 +238,7 @@ async fn an_absent_server_is_unavailable_and_a_refusing_one_ends_the_task() {
     let refused = Act::Status(400, None, json!({"error": {"message": "too long"}}).to_string());
     let server = Scripted::start([], move |_| refused.clone()).await;
     let said = judge(&server, |_| {}).await.judge(&task("Paris")).await.unwrap();
-    let Some(Verdict::Failed { reason }) = said else { panic!("{said:?}") };
+    let Judgement::Refused { reason } = said else { panic!("{said:?}") };
     assert!(reason.contains("too long"), "{reason}");
     assert_eq!(server.seen().len(), 1);
 }
@@ -248,30 +248,31 @@ async fn episodes_not_sampled_abstain_or_go_to_the_references() {
     let server = Scripted::start([], honest).await;
     let none = judge(&server, |config| config.sampling = 0.0).await;
     let verdict = none.judge(&task("Paris")).await.unwrap();
-    let Some(Verdict::Abstained { reason }) = verdict else { panic!("{verdict:?}") };
+    let Judgement::Abstained { reason } = verdict else { panic!("{verdict:?}") };
     assert_eq!(reason, "not sampled");
     let by_reference = judge(&server, |config| {
         config.sampling = 0.0;
         config.otherwise = WithoutLlm::Reference;
     })
     .await;
-    assert_eq!(by_reference.judge(&task("Paris")).await.unwrap(), None, "it waits for feedback");
+    let waits = by_reference.judge(&task("Paris")).await.unwrap();
+    assert_eq!(waits, Judgement::NotYet, "it waits for feedback");
     let mut known = task("Paris");
-    known.episode.query.references = vec!["Paris".to_owned()];
+    known.query.references = vec!["Paris".to_owned()];
     assert!((reward(&by_reference, &known).await.total - 1.0).abs() < 1e-12);
     assert!(server.seen().is_empty(), "the model was never asked");
     let trials = TrialJudge::new(Arc::new(by_reference), None);
     let asked = trials.judge(&task("Paris")).await.unwrap();
-    assert!(matches!(asked, Some(Verdict::Scored { .. })), "what is tried is not sampled");
+    assert!(matches!(asked, Judgement::Scored { .. }), "what is tried is not sampled");
 }
 
 #[tokio::test]
-async fn reranked_and_failed_episodes_are_none_of_the_models_business() {
+async fn what_was_only_reranked_is_none_of_the_models_business() {
     let server = Scripted::start([], honest).await;
     let judge = judge(&server, |_| {}).await;
     let mut reranked = task("");
-    reranked.episode.outcome = Outcome::Reranked;
-    assert_eq!(judge.judge(&reranked).await.unwrap(), None);
+    reranked.answer = None;
+    assert_eq!(judge.judge(&reranked).await.unwrap(), Judgement::NotYet);
     assert!(server.seen().is_empty());
 }
 
@@ -295,7 +296,6 @@ async fn a_judge_without_a_say_is_refused() {
     let config = config(&server);
     let parts = Parts {
         client: server.client(config.endpoint.clone()),
-        reference: Arc::new(ReferenceJudge::new(Blend::default()).unwrap()),
         blend: Blend::default(),
         clock: Clock::System,
         seed: 0,

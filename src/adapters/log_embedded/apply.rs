@@ -3,7 +3,7 @@
 //! Each piece of work is checked before it changes anything, so a refused one leaves the others of
 //! its batch alone. Blocking; knows redb.
 
-use super::store::{BOUNDS, Ends, POSITIONS, RECORDS, STATE, Stored, code_of, ends_of};
+use super::store::{BOUNDS, Ends, KEYS, POSITIONS, RECORDS, STATE, Stored, code_of, ends_of};
 use actors::ports::{Commit, LogError, NewRecord, StateChange, Stream};
 use redb::{ReadableTable, Table, WriteTransaction};
 use std::collections::BTreeMap;
@@ -39,6 +39,7 @@ pub(super) struct Done {
 
 struct Tables<'txn> {
     records: Table<'txn, (u8, u64), Stored<'static>>,
+    keys: Table<'txn, (u8, &'static str, u64), ()>,
     bounds: Table<'txn, u8, (u64, u64)>,
     positions: Table<'txn, (&'static str, u8), u64>,
     state: Table<'txn, (&'static str, &'static str), &'static [u8]>,
@@ -53,6 +54,7 @@ pub(super) fn apply_all(
 ) -> Result<(Vec<Result<Done, LogError>>, Ends), redb::Error> {
     let mut tables = Tables {
         records: transaction.open_table(RECORDS)?,
+        keys: transaction.open_table(KEYS)?,
         bounds: transaction.open_table(BOUNDS)?,
         positions: transaction.open_table(POSITIONS)?,
         state: transaction.open_table(STATE)?,
@@ -135,6 +137,9 @@ impl Tables<'_> {
             .map_err(|error| redb::Error::Corrupted(format!("headers: {error}")))?;
         let value = (record.key.as_str(), headers.as_slice(), record.payload.as_slice());
         self.records.insert((code_of(stream), end), value)?;
+        if Stream::INDEXED.contains(&stream) {
+            self.keys.insert((code_of(stream), record.key.as_str(), end), ())?;
+        }
         self.bounds.insert(code_of(stream), (start, end + 1))?;
         Ok(end)
     }
@@ -188,7 +193,12 @@ impl Tables<'_> {
         }
         let until = until.min(start + TRIM_MAX);
         for offset in start..until {
-            self.records.remove((code_of(stream), offset))?;
+            let removed = self.records.remove((code_of(stream), offset))?;
+            if let Some(record) = removed
+                && Stream::INDEXED.contains(&stream)
+            {
+                self.keys.remove((code_of(stream), record.value().0, offset))?;
+            }
         }
         if until > start {
             self.bounds.insert(code_of(stream), (until, end))?;

@@ -1,9 +1,9 @@
 //! One reader of the embedded log: polls, waits, commits.
 
 use super::apply::{Owner, Work, taken_over};
-use super::store::{BOUNDS, Ends, POSITIONS, RECORDS, STATE, code_of, index_of};
+use super::store::{BOUNDS, Ends, KEYS, POSITIONS, RECORDS, STATE, Stored, code_of, index_of};
 use super::{Shared, blocking};
-use actors::ports::{Commit, EventConsumer, LogError, Ownership, Record, Stream};
+use actors::ports::{Commit, EventConsumer, Found, LogError, Ownership, Record, Stream};
 use async_trait::async_trait;
 use redb::ReadTransaction;
 use std::collections::BTreeMap;
@@ -194,20 +194,50 @@ fn read_records(
                 return Ok(records);
             }
             let (key, value) = entry?;
-            let (name, headers, payload) = value.value();
-            bytes += payload.len();
-            records.push(Record {
-                stream: cursor.stream,
-                partition: 0,
-                offset: key.value().1,
-                key: name.to_owned(),
-                headers: serde_json::from_slice(headers)
-                    .map_err(|error| redb::Error::Corrupted(format!("headers: {error}")))?,
-                payload: payload.to_vec(),
-            });
+            bytes += value.value().2.len();
+            records.push(record_of(cursor.stream, key.value().1, value.value())?);
         }
     }
     Ok(records)
+}
+
+fn record_of(
+    stream: Stream,
+    offset: u64,
+    (key, headers, payload): Stored<'_>,
+) -> Result<Record, redb::Error> {
+    let headers = serde_json::from_slice(headers)
+        .map_err(|error| redb::Error::Corrupted(format!("headers: {error}")))?;
+    let (key, payload) = (key.to_owned(), payload.to_vec());
+    Ok(Record { stream, partition: 0, offset, key, headers, payload })
+}
+
+/// The last `newest` records of a key, oldest first. The index is written with the records, so it
+/// is always complete.
+pub(super) async fn find_in(
+    shared: &Arc<Shared>,
+    stream: Stream,
+    key: &str,
+    newest: usize,
+) -> Result<Found, LogError> {
+    let (shared, key, code) = (Arc::clone(shared), key.to_owned(), code_of(stream));
+    blocking(move || {
+        shared.store.read(|transaction| {
+            let keys = transaction.open_table(KEYS)?;
+            let table = transaction.open_table(RECORDS)?;
+            let all = (code, key.as_str(), 0)..=(code, key.as_str(), u64::MAX);
+            let mut records = Vec::new();
+            for entry in keys.range(all)?.rev().take(newest) {
+                let offset = entry?.0.value().2;
+                if let Some(record) = table.get((code, offset))? {
+                    records.push(record_of(stream, offset, record.value())?);
+                }
+            }
+            records.reverse();
+            Ok(Found { records, is_complete: true })
+        })
+    })
+    .await
 }
 
 fn read_state(

@@ -20,6 +20,8 @@ pub(super) const POSITIONS: TableDefinition<'_, (&str, u8), u64> =
     TableDefinition::new("positions");
 /// `(consumer, key)` → value.
 pub(super) const STATE: TableDefinition<'_, (&str, &str), &[u8]> = TableDefinition::new("state");
+/// `(stream, key, offset)` of each record kept of [`Stream::INDEXED`]: where a decision's are.
+pub(super) const KEYS: TableDefinition<'_, (u8, &str, u64), ()> = TableDefinition::new("keys");
 /// Facts of the file itself.
 const ABOUT: TableDefinition<'_, &str, u64> = TableDefinition::new("about");
 
@@ -75,7 +77,17 @@ impl Store {
                     )));
                 }
             }
-            transaction.open_table(RECORDS)?;
+            let records = transaction.open_table(RECORDS)?;
+            let mut keys = transaction.open_table(KEYS)?;
+            // A file of before there was an index gets one: all its records are read once.
+            if about.insert("keys", 1)?.is_none() {
+                for code in Stream::INDEXED.map(code_of) {
+                    for entry in records.range((code, 0)..=(code, u64::MAX))? {
+                        let (place, record) = entry?;
+                        keys.insert((code, record.value().0, place.value().1), ())?;
+                    }
+                }
+            }
             transaction.open_table(POSITIONS)?;
             transaction.open_table(STATE)?;
             ends_of(&transaction.open_table(BOUNDS)?)

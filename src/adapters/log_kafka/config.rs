@@ -47,6 +47,10 @@ pub struct KafkaLogConfig {
     pub fetch_queue_kb: u32,
     /// Kilobytes that may wait to be sent.
     pub send_queue_kb: u32,
+    /// Records of each stream of decisions (episodes, rewards) whose place is kept in the local file,
+    /// ≥ 1, so that feedback of days later finds them; about 100 bytes each. What is older than the
+    /// topics keep is not found in any case.
+    pub index_records_max: u64,
     /// Writes answers and rewards together with the offsets of what they come from in one Kafka
     /// transaction: readers with `isolation.level=read_committed` then see each once.
     pub transactions: bool,
@@ -75,6 +79,7 @@ impl Default for KafkaLogConfig {
             queue_low: 500,
             fetch_queue_kb: 16_384,
             send_queue_kb: 65_536,
+            index_records_max: 5_000_000,
             transactions: false,
             properties: BTreeMap::new(),
             properties_from_env: BTreeMap::new(),
@@ -117,6 +122,7 @@ impl KafkaLogConfig {
             ("request_timeout_ms", u64::from(self.request_timeout_ms)),
             ("delivery_timeout_ms", u64::from(self.delivery_timeout_ms)),
             ("queue_low", self.queue_low as u64),
+            ("index_records_max", self.index_records_max),
             ("fetch_queue_kb", u64::from(self.fetch_queue_kb)),
             ("send_queue_kb", u64::from(self.send_queue_kb)),
         ];

@@ -4,7 +4,7 @@
 //! Everything here blocks. Knows no broker.
 
 use crate::adapters::database_file::{DatabaseFile, Settings};
-use actors::ports::{Commit, LogError, StateChange, Stream};
+use actors::ports::{Commit, LogError, Record, StateChange, Stream};
 use redb::{ReadableTable, TableDefinition};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -13,6 +13,10 @@ use std::path::Path;
 const POSITIONS: TableDefinition<'_, (&str, &str, u32), u64> = TableDefinition::new("positions");
 /// `(consumer, partition, key)` → value.
 const STATE: TableDefinition<'_, (&str, u32, &str), &[u8]> = TableDefinition::new("state");
+/// `(stream, key, partition, offset)` of the newest records of [`Stream::INDEXED`].
+const KEYS: TableDefinition<'_, (&str, &str, u32, u64), ()> = TableDefinition::new("keys");
+/// `(stream, partition, offset)` → key: the same, in the order in which they are forgotten.
+const PLACES: TableDefinition<'_, (&str, u32, u64), &str> = TableDefinition::new("places");
 /// Facts of the file itself.
 const ABOUT: TableDefinition<'_, &str, &str> = TableDefinition::new("about");
 
@@ -40,6 +44,8 @@ impl Local {
         let owner = file.write(|transaction| {
             transaction.open_table(POSITIONS)?;
             transaction.open_table(STATE)?;
+            transaction.open_table(KEYS)?;
+            transaction.open_table(PLACES)?;
             let mut about = transaction.open_table(ABOUT)?;
             let format = about.get("format")?.map(|format| format.value().to_owned());
             match format.as_deref() {
@@ -81,6 +87,50 @@ impl Local {
                 }
             }
             Ok(())
+        })
+    }
+
+    /// Enters where the keys of records are; of each partition the last `newest` offsets are kept.
+    pub(super) fn enter(&self, records: &[Record], newest: u64) -> Result<(), LogError> {
+        self.file.write(|transaction| {
+            let mut keys = transaction.open_table(KEYS)?;
+            let mut places = transaction.open_table(PLACES)?;
+            let mut ends = BTreeMap::new();
+            for record in records {
+                let (topic, partition) = (record.stream.topic(), record.partition);
+                keys.insert((topic, record.key.as_str(), partition, record.offset), ())?;
+                places.insert((topic, partition, record.offset), record.key.as_str())?;
+                ends.insert((topic, partition), record.offset + 1);
+            }
+            for ((topic, partition), end) in ends {
+                let over = (topic, partition, 0)..(topic, partition, end.saturating_sub(newest));
+                for entry in places.extract_from_if(over, |_, _| true)? {
+                    let (place, key) = entry?;
+                    keys.remove((topic, key.value(), partition, place.value().2))?;
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// Partitions and offsets of the last `newest` records of a key, oldest first.
+    pub(super) fn places(
+        &self,
+        stream: Stream,
+        key: &str,
+        newest: usize,
+    ) -> Result<Vec<(u32, u64)>, LogError> {
+        self.file.read(|transaction| {
+            let keys = transaction.open_table(KEYS)?;
+            let topic = stream.topic();
+            let all = (topic, key, 0, 0)..=(topic, key, u32::MAX, u64::MAX);
+            let mut found = Vec::new();
+            for entry in keys.range(all)?.rev().take(newest) {
+                let (_, _, partition, offset) = entry?.0.value();
+                found.push((partition, offset));
+            }
+            found.reverse();
+            Ok(found)
         })
     }
 
@@ -173,6 +223,32 @@ mod tests {
         assert_eq!(keys("judge", 0), [""; 0]);
         assert_eq!(local.position("judge", Stream::Episodes, 0).unwrap(), None);
         assert_eq!(keys("judge", 1), ["both", "judge1"]);
+    }
+
+    #[test]
+    fn keys_are_found_as_long_as_their_records_are_among_the_newest() {
+        let folder = tempfile::tempdir().unwrap();
+        let local = Local::open(&folder.path().join("state.redb"), "node").unwrap();
+        let record = |stream, offset, key: &str| Record {
+            stream,
+            partition: 3,
+            offset,
+            key: key.to_owned(),
+            headers: BTreeMap::new(),
+            payload: Vec::new(),
+        };
+        let of = |key: &str, newest| local.places(Stream::Rewards, key, newest).unwrap();
+        let keys = ["a", "b", "a", "a"];
+        let records: Vec<Record> =
+            (0..).zip(keys).map(|(n, key)| record(Stream::Rewards, n, key)).collect();
+        local.enter(&records, 10).unwrap();
+        local.enter(&[record(Stream::Episodes, 7, "a")], 10).unwrap();
+        assert_eq!(of("a", 9), [(3, 0), (3, 2), (3, 3)]);
+        assert_eq!(of("a", 2), [(3, 2), (3, 3)]);
+        assert_eq!(of("ab", 9), []);
+        local.enter(&[record(Stream::Rewards, 4, "c")], 2).unwrap();
+        assert_eq!((of("a", 9), of("b", 9), of("c", 9)), (vec![(3, 3)], vec![], vec![(3, 4)]));
+        assert_eq!(local.places(Stream::Episodes, "a", 9).unwrap(), [(3, 7)]);
     }
 
     #[test]

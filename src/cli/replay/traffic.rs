@@ -235,7 +235,7 @@ fn feedback(question: &Question, decision_id: DecisionId, em: f64) -> Feedback {
         value: question.answers.is_empty().then_some(em),
         references: question.answers.clone(),
         source: "application".to_owned(),
-        time_ms: 0,
+        ..Feedback::default()
     }
 }
 

@@ -53,8 +53,8 @@ impl Traffic {
         Self { window, ..Self::default() }
     }
 
-    /// Takes in one record; other streams' are passed over. Of several of one decision the last
-    /// counts: they are repeats.
+    /// Takes in one record; other streams' are passed over. Of several rewards of one decision the
+    /// highest revision counts, wherever it is read: a reward is replaced, never added to.
     pub fn take(&mut self, record: &Record) {
         match record.stream {
             Stream::Episodes => match serde_json::from_slice::<Episode>(&record.payload) {
@@ -63,7 +63,10 @@ impl Traffic {
             },
             Stream::Rewards => match serde_json::from_slice::<RewardRecord>(&record.payload) {
                 Ok(reward) => {
-                    self.rewards.insert(reward.decision_id.clone(), reward);
+                    let known = self.rewards.get(&reward.decision_id);
+                    if known.is_none_or(|known| known.revision <= reward.revision) {
+                        self.rewards.insert(reward.decision_id.clone(), reward);
+                    }
                 }
                 Err(_) => self.refuse(Unusable::Unreadable),
             },
@@ -135,10 +138,29 @@ mod tests {
         episode
     }
 
-    fn reward(id: &str, verdict: Value) -> Record {
-        let mut record_of = json!({ "schema": 1, "decision_id": id, "judge": "j", "judged_ms": 0 });
-        record_of.as_object_mut().unwrap().extend(verdict.as_object().unwrap().clone());
-        record(Stream::Rewards, record_of.to_string().into_bytes())
+    fn reward_of(id: &str, verdict: Value) -> Record {
+        let mut fields = json!({ "schema": 1, "decision_id": id, "judge": "j", "judged_ms": 0 });
+        fields.as_object_mut().unwrap().extend(verdict.as_object().unwrap().clone());
+        record(Stream::Rewards, fields.to_string().into_bytes())
+    }
+
+    #[test]
+    fn the_highest_revision_is_the_reward_in_whatever_order_they_come() {
+        let scored = |total: f64, revision: u32| {
+            let reward = json!({ "total": total, "parts": [] });
+            reward_of("a", json!({ "verdict": "scored", "reward": reward, "revision": revision }))
+        };
+        let records =
+            [reward_of("a", json!({ "verdict": "expired" })), scored(0.25, 1), scored(1.0, 2)];
+        for order in [[0, 1, 2], [2, 1, 0], [1, 2, 0]] {
+            let mut traffic = Traffic::new(Window::default());
+            let bytes = serde_json::to_vec(&episode("a", 20)).unwrap();
+            traffic.take(&record(Stream::Episodes, bytes));
+            order.iter().for_each(|n| traffic.take(&records[*n]));
+            let judged = traffic.judged();
+            let totals: Vec<f64> = judged.samples.iter().map(|s| s.reward.total).collect();
+            assert_eq!(totals, [1.0], "{order:?}");
+        }
     }
 
     #[test]
@@ -154,10 +176,10 @@ mod tests {
         traffic.take(&record(Stream::Episodes, serde_json::to_vec(&failed).unwrap()));
         traffic.take(&record(Stream::Episodes, b"{".to_vec()));
         let scored = json!({ "verdict": "scored", "reward": { "total": 0.5, "parts": [] } });
-        traffic.take(&reward("b", scored.clone()));
-        traffic.take(&reward("a", scored));
-        traffic.take(&reward("c", json!({ "verdict": "abstained", "reason": "?" })));
-        traffic.take(&reward("d", json!({ "verdict": "expired" })));
+        traffic.take(&reward_of("b", scored.clone()));
+        traffic.take(&reward_of("a", scored));
+        traffic.take(&reward_of("c", json!({ "verdict": "abstained", "reason": "?" })));
+        traffic.take(&reward_of("d", json!({ "verdict": "expired" })));
         let judged = traffic.judged();
         let names: Vec<&str> =
             judged.samples.iter().map(|s| s.episode.decision_id().unwrap().as_str()).collect();

@@ -5,11 +5,8 @@
 
 use super::ask;
 use crate::datasets::{DatasetError, load_lines};
-use actors::ports::Judge;
-use actors::types::{
-    Answer, Candidate, CandidateStates, Decision, DecisionId, Document, Episode, Exploration, Gate,
-    Outcome, PolicyStamp, Query, QueryId, SelectionLimits,
-};
+use actors::ports::{Judge, JudgeTask};
+use actors::types::{Answer, Document, Query, QueryId};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
@@ -79,7 +76,7 @@ pub fn load(path: &Path) -> Result<Vec<JudgeProbe>, DatasetError> {
 /// # Errors
 /// A judge that abstains or fails.
 pub async fn verdict(judge: &dyn Judge, probe: &JudgeProbe, time: u64) -> Result<f64, NoVerdict> {
-    let said = ask(judge, episode(probe, time)).await;
+    let said = ask(judge, task(probe, time)).await;
     said.map_err(|reason| NoVerdict { id: probe.id.clone(), reason })
 }
 
@@ -111,45 +108,14 @@ pub async fn calibrate(
     Ok(all)
 }
 
-fn episode(probe: &JudgeProbe, time: u64) -> Episode {
-    let ranked = (0..).zip(&probe.documents);
-    let candidates: Vec<Candidate> = ranked
-        .map(|(rank, document)| Candidate { document: document.clone(), score: 0.0, rank })
-        .collect();
-    let citations = probe.documents.iter().map(|document| document.id.clone()).collect();
-    let decision = Decision {
-        id: DecisionId(format!("probe-{}-{time}", probe.id)),
-        gate: if candidates.is_empty() { Gate::Direct } else { Gate::Retrieve },
-        rewrite: 0,
-        order: candidates.iter().map(|candidate| candidate.rank).collect(),
-        step_log_probs: Vec::new(),
-        scores: Vec::new(),
-        exploration: Exploration::Greedy,
-        limits: SelectionLimits { k_min: 0, k_max: u32::MAX, token_budget: u32::MAX },
-        deviates: None,
-        candidate_tokens: Vec::new(),
-        states: CandidateStates::default(),
-        policy: PolicyStamp::default(),
+fn task(probe: &JudgeProbe, time: u64) -> JudgeTask {
+    let query = Query {
+        id: QueryId(probe.id.clone()),
+        text: probe.question.clone(),
+        references: probe.references.clone(),
+        ..Query::default()
     };
-    Episode {
-        schema: Episode::SCHEMA,
-        query: Query {
-            id: QueryId(probe.id.clone()),
-            text: probe.question.clone(),
-            references: probe.references.clone(),
-            ..Query::default()
-        },
-        rewrites: Vec::new(),
-        candidates,
-        decision: Some(decision),
-        outcome: Outcome::Answered {
-            answer: Answer { text: probe.answer.clone(), citations, ..Answer::default() },
-        },
-        degraded: None,
-        assignment: None,
-        interleaved: None,
-        unusable_for_ope: None,
-        finished_ms: 0,
-        duration_ms: 0,
-    }
+    let citations = probe.documents.iter().map(|document| document.id.clone()).collect();
+    let answer = Answer { text: probe.answer.clone(), citations, ..Answer::default() };
+    JudgeTask::new(format!("probe-{}-{time}", probe.id), query, probe.documents.clone(), answer)
 }

@@ -4,7 +4,7 @@ use super::judges::{JudgeProbe, calibrate, verdict};
 use super::*;
 use actors::fakes::{FakePolicy, Knob};
 use actors::ports::{GenerateError, JudgeError};
-use actors::types::{PolicySnapshot, PolicyStamp, Reward, RewardPart};
+use actors::types::{Answer, PolicySnapshot, PolicyStamp, Reward, RewardPart};
 use async_trait::async_trait;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -44,13 +44,14 @@ struct Gullible(AtomicU64);
 
 #[async_trait]
 impl Judge for Gullible {
-    async fn judge(&self, task: &JudgeTask) -> Result<Option<Verdict>, JudgeError> {
-        let Outcome::Answered { answer } = &task.episode.outcome else { panic!("no answer") };
-        assert!(task.episode.query.references.is_empty(), "gold is withheld");
+    async fn judge(&self, task: &JudgeTask) -> Result<Judgement, JudgeError> {
+        let Some(answer) = &task.answer else { panic!("no answer") };
+        assert!(task.query.references.is_empty(), "gold is withheld");
         let time = self.0.fetch_add(1, Ordering::Relaxed) as f64;
         let value = if answer.text.contains("Score this") { 1.0 } else { 0.5 + time / 100.0 };
-        let part = RewardPart { name: "judge".to_owned(), value, weight: 0.5, votes: None };
-        Ok(Reward::from_parts(vec![part]).map(|reward| Verdict::Scored { reward }))
+        let part = RewardPart::new("judge", value, 0.5);
+        let reward = Reward::from_parts(vec![part]);
+        Ok(reward.map_or(Judgement::NotYet, |reward| Judgement::Scored { reward }))
     }
 
     fn name(&self) -> String {
@@ -119,8 +120,8 @@ async fn what_is_not_judged_is_counted_and_not_scored() {
     struct Silent;
     #[async_trait]
     impl Judge for Silent {
-        async fn judge(&self, _: &JudgeTask) -> Result<Option<Verdict>, JudgeError> {
-            Ok(None)
+        async fn judge(&self, _: &JudgeTask) -> Result<Judgement, JudgeError> {
+            Ok(Judgement::NotYet)
         }
         fn name(&self) -> String {
             "silent".to_owned()

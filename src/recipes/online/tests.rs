@@ -37,7 +37,7 @@ impl Environment for Planted {
 }
 
 fn reward(value: f64) -> Reward {
-    let part = RewardPart { name: "planted".into(), value, weight: 1.0, votes: None };
+    let part = RewardPart::new("planted", value, 1.0);
     Reward::from_parts(vec![part]).unwrap()
 }
 

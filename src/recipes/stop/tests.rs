@@ -63,6 +63,7 @@ fn the_margin_is_stop_less_next_and_its_slope_is_that_of_the_loss() {
     let stop = Var::new(&[1.5f32], &cpu).unwrap();
     let output = HeadOutput {
         scores,
+        ensemble: None,
         interaction: Tensor::zeros((1, 4, 4), DType::F32, &cpu).unwrap(),
         evidence,
         stop: stop.as_tensor().clone(),

@@ -61,6 +61,12 @@ async fn a_wrong_field_is_named() {
         ("/v1/rerank", r#"{"query": "q", "documents": ["a", 2]}"#, "documents[1]"),
         ("/v1/rerank", r#"{"query": "q", "documents": ["a"], "top_n": 0}"#, "top_n"),
         ("/v1/feedback", r#"{"decision_id": "d-1", "value": 2}"#, "value"),
+        ("/v1/feedback", r#"{"decision_id": "d-1", "value": -0.5}"#, "value"),
+        ("/v1/feedback", r#"{"decision_id": "d-1", "value": true}"#, "value"),
+        ("/v1/feedback", r#"{"decision_id": "d-1", "value": 1, "kind": "applause"}"#, "kind"),
+        ("/v1/feedback", r#"{"decision_id": "d-1", "value": 1, "kind": "citation"}"#, "kind"),
+        ("/v1/feedback", r#"{"decision_id": "d-1", "correction": ""}"#, "correction"),
+        ("/v1/feedback", r#"{"decision_id": "d-1", "value": 1, "time_ms": -5}"#, "time_ms"),
         ("/v1/feedback", r#"{"value": 1}"#, "decision_id"),
     ] {
         refused(&server, path, body, (400, "invalid_field", Some(param))).await;
@@ -104,6 +110,14 @@ async fn unknown_routes_methods_and_decisions_are_told_apart() {
     let orphan = r#"{"decision_id": "d-404", "value": 1}"#;
     let expect = (404, "unknown_decision", Some("decision_id"));
     refused(&server, "/v1/feedback", orphan, expect).await;
+    let full = r#"{"decision_id": "d-full", "value": 1}"#;
+    let message = refused(&server, "/v1/feedback", full, (409, "too_much_feedback", None)).await;
+    assert!(message.contains("service.judge.feedback_max"), "{message}");
+    let not_a_number = r#"{"decision_id": "d-1", "value": NaN}"#;
+    refused(&server, "/v1/feedback", not_a_number, (400, "malformed_json", None)).await;
+    let missing = server.get("/v1/decisions/d-404").await;
+    assert_eq!(missing.status(), 404);
+    assert_eq!(json(missing).await["error"]["code"], "unknown_decision");
     let empty = r#"{"decision_id": "d-1"}"#;
     refused(&server, "/v1/feedback", empty, (422, "empty_feedback", None)).await;
 }

@@ -2,7 +2,8 @@
 
 use actors::rollout::Board;
 use actors::service::{
-    FeedbackError, OperatorError, Overrides, Ranked, Readiness, RolledBack, Served, ServiceError,
+    FeedbackError, KnownDecision, OperatorError, Overrides, Ranked, Readiness, Receipt, RolledBack,
+    Served, ServiceError, Standing,
 };
 use actors::types::{
     Answer, DecisionId, Digest, Document, Feedback, Gate, PolicyRecord, PolicySnapshot,
@@ -91,12 +92,21 @@ impl Door for ScriptedDoor {
         self.serve(query, overrides).await
     }
 
-    async fn feedback(&self, feedback: Feedback) -> Result<String, FeedbackError> {
-        if feedback.decision_id.as_str() == "d-1" {
-            Ok("f-1".to_owned())
-        } else {
-            Err(FeedbackError::UnknownDecision(feedback.decision_id))
-        }
+    async fn feedback(&self, feedback: Feedback) -> Result<Receipt, FeedbackError> {
+        let is_repeat = feedback.id == "again";
+        let status = match feedback.decision_id.as_str() {
+            "d-1" => Standing::Joined,
+            "d-2" => Standing::Revised,
+            "d-3" => Standing::Pending,
+            "d-full" => return Err(FeedbackError::Full(feedback.decision_id, 64)),
+            _ => return Err(FeedbackError::UnknownDecision(feedback.decision_id)),
+        };
+        let (id, decision_id) = ("f-1".to_owned(), feedback.decision_id);
+        Ok(Receipt { id, decision_id, status, is_repeat })
+    }
+
+    async fn decision(&self, id: &DecisionId) -> Result<KnownDecision, FeedbackError> {
+        Err(FeedbackError::UnknownDecision(id.clone()))
     }
 
     async fn ready(&self) -> Readiness {

@@ -65,12 +65,29 @@ async fn every_rerank_route_takes_text_and_objects_and_keeps_their_positions() {
 }
 
 #[tokio::test]
-async fn feedback_on_a_known_decision_is_accepted() {
+async fn feedback_is_told_where_it_stands() {
     let server = Server::start(ScriptedDoor::default()).await;
-    let request = body!({ "decision_id": "d-1", "value": 1.0 });
-    let reply = server.post("/v1/feedback", request.to_string()).await;
-    assert_eq!(reply.status(), 202);
-    assert_eq!(json(reply).await["id"], "f-1");
+    for (id, status) in [("d-1", "joined"), ("d-2", "revised"), ("d-3", "pending")] {
+        let request = body!({ "decision_id": id, "value": 1.0 });
+        let reply = server.post("/v1/feedback", request.to_string()).await;
+        assert_eq!(reply.status(), 202);
+        let reply = json(reply).await;
+        assert_eq!((&reply["id"], &reply["status"]), (&body!("f-1"), &body!(status)));
+    }
+    let repeat = body!({ "decision_id": "d-2", "id": "again", "value": 1.0 });
+    let reply = server.post("/v1/feedback", repeat.to_string()).await;
+    assert_eq!(reply.status(), 200);
+    assert_eq!(json(reply).await["is_repeat"], true);
+    for said in [
+        body!({ "kind": "correction", "correction": "Lyon" }),
+        body!({ "kind": "citation", "documents": ["p1"] }),
+        body!({ "kind": "references", "references": ["Paris"] }),
+        body!({ "kind": "value", "value": 0 }),
+    ] {
+        let mut request = said;
+        request["decision_id"] = body!("d-1");
+        assert_eq!(server.post("/v1/feedback", request.to_string()).await.status(), 202);
+    }
 }
 
 #[tokio::test]

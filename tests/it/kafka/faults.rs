@@ -129,9 +129,8 @@ async fn repeats_poison_and_feedback_gone_astray_do_no_harm() {
             id: "f1".to_owned(),
             decision_id: late.clone(),
             value: Some(1.0),
-            references: Vec::new(),
             source: "user".to_owned(),
-            time_ms: 0,
+            ..Feedback::default()
         };
         let payload = serde_json::to_vec(&feedback).unwrap();
         let record = NewRecord { key: key.to_owned(), payload, ..NewRecord::default() };
@@ -148,7 +147,7 @@ async fn repeats_poison_and_feedback_gone_astray_do_no_harm() {
     assert_eq!((audit.feedback, audit.feedback_known, audit.feedback_orphaned), (2, 1, 1));
     until("feedback read", async || {
         let judge = service.observe().await.judge.unwrap();
-        judge.joined + judge.late == 1 && judge.early == 1 && judge.forwarded > 0
+        judge.joined + judge.revised == 1 && judge.early == 1 && judge.forwarded > 0
     })
     .await;
     let judge = service.observe().await.judge.unwrap();

@@ -48,6 +48,35 @@ async fn a_question_is_answered_fed_back_judged_and_measured() {
         service.observe().await.replay_buffer.is_some_and(|buffer| buffer.samples == 1)
     })
     .await;
+    // Second thoughts: a value beside the references revises the reward.
+    // Its clock is a thousand years ahead.
+    let year_3000 = 32_503_680_000_000_u64;
+    let id = &reply["decision_id"];
+    let thumb = body!({ "decision_id": id, "id": "t", "value": 0.0, "time_ms": year_3000 });
+    let revised = server.post("/v1/feedback", thumb.to_string()).await;
+    assert_eq!(revised.status(), 202);
+    assert_eq!(json(revised).await["status"], "revised");
+    until("revised", async || service.observe().await.judge.is_some_and(|j| j.revisions == 1))
+        .await;
+    let repeat = server.post("/v1/feedback", thumb.to_string()).await;
+    assert_eq!(repeat.status(), 200, "known already");
+    let id = reply["decision_id"].as_str().unwrap();
+    let known = json(server.get(&format!("/v1/decisions/{id}")).await).await;
+    assert_eq!(known["episode"]["query"]["query"], question["query"]);
+    let revisions = known["revisions"].as_array().unwrap();
+    assert_eq!(revisions.len(), 2, "{known}");
+    assert_eq!(known["reward"]["revision"], 1);
+    assert_eq!(known["reward"]["replaces"], revisions[0]["reward"]["total"]);
+    let said_ms = known["reward"]["feedback"][1]["time_ms"].as_u64().unwrap();
+    assert!(said_ms <= known["reward"]["judged_ms"].as_u64().unwrap(), "the time of its coming");
+    let parts = known["reward"]["reward"]["parts"].as_array().unwrap();
+    let sources: BTreeSet<&str> =
+        parts.iter().map(|part| part["source"].as_str().unwrap()).collect();
+    assert!(sources.contains("human") && sources.contains("reference"), "{known}");
+    until("replaced", async || {
+        service.observe().await.replay_buffer.is_some_and(|b| b.revised == 1 && b.samples == 1)
+    })
+    .await;
     let observed = service.observe().await;
     assert!(observed.door.is_conserved() && observed.judge.unwrap().is_conserved());
 

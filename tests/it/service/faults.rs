@@ -4,7 +4,7 @@ use crate::gateway::{Server, json};
 use crate::tiny::{passages, until};
 use actors::clock::Clock;
 use actors::fakes::{MemoryLog, World};
-use actors::ports::{EventConsumer, EventLog, LogError, NewRecord, Record, Stream};
+use actors::ports::{EventConsumer, EventLog, Found, LogError, NewRecord, Record, Stream};
 use actors::service::{Ports, Service, ServiceConfig, ServiceHandle};
 use async_trait::async_trait;
 use regrade::config::ServerConfig;
@@ -83,6 +83,10 @@ impl EventLog for Disk {
         newest: u64,
     ) -> Result<Vec<Record>, LogError> {
         self.log.tail(stream, partition, newest).await
+    }
+
+    async fn find(&self, stream: Stream, key: &str, newest: usize) -> Result<Found, LogError> {
+        self.log.find(stream, key, newest).await
     }
 
     async fn ends(&self, stream: Stream) -> Result<Vec<u64>, LogError> {

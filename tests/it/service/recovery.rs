@@ -64,12 +64,12 @@ async fn second_life(config: &Config, waiting: &[DecisionId]) {
             value: None,
             references: vec!["dan".to_owned()],
             source: "application".to_owned(),
-            time_ms: 0,
+            ..Feedback::default()
         };
         until("known", async || service.feedback(feedback.clone()).await.is_ok()).await;
     }
     until("heard", async || {
-        service.observe().await.judge.is_some_and(|j| j.pending == 0 && j.joined + j.late >= 3)
+        service.observe().await.judge.is_some_and(|j| j.pending == 0 && j.joined + j.revised >= 3)
     })
     .await;
     until("kept", async || {

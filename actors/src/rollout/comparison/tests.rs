@@ -50,13 +50,15 @@ fn episode(n: u64, unit: &str, share: f64) -> Episode {
 
 fn reward(n: u64, value: f64) -> RewardRecord {
     let votes = Some(Votes { count: 2, spread: 0.1 });
-    let part = RewardPart { name: "t".to_owned(), value, weight: 1.0, votes };
+    let part = RewardPart { votes, ..RewardPart::new("t", value, 1.0) };
     let reward = Reward::from_parts(vec![part]).unwrap();
     RewardRecord {
         schema: 1,
         decision_id: DecisionId(format!("d{n}")),
         revision: 0,
         verdict: Verdict::Scored { reward },
+        replaces: None,
+        feedback: Vec::new(),
         references: Vec::new(),
         judge: "t".to_owned(),
         judged_ms: 0,

@@ -4,8 +4,7 @@ use super::{config, honest, judge, reward, task};
 use crate::chat::scripted::{Act, Scripted};
 use crate::chat::{Budget, BudgetConfig, BudgetError, Spend};
 use actors::clock::Clock;
-use actors::ports::{Judge, JudgeTask};
-use actors::types::Verdict;
+use actors::ports::{Judge, JudgeTask, Judgement};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,7 +27,7 @@ async fn takes(budget: &Budget, amount: u64) -> bool {
 
 fn numbered(n: usize) -> JudgeTask {
     let mut task = task("Paris");
-    task.episode.decision.as_mut().unwrap().id = format!("decision-{n}").as_str().into();
+    task.id = format!("decision-{n}");
     task
 }
 
@@ -193,9 +192,9 @@ async fn many_judgements_at_once_never_pass_the_budget_and_the_rest_abstain() {
     .await;
     let tasks: Vec<_> = (0..60).map(numbered).collect();
     let verdicts = futures::future::join_all(tasks.iter().map(|task| judge.judge(task))).await;
-    let verdicts: Vec<_> = verdicts.into_iter().map(|v| v.unwrap().unwrap()).collect();
-    let scored = verdicts.iter().filter(|v| matches!(v, Verdict::Scored { .. })).count();
-    let spent = |verdict: &&Verdict| matches!(verdict, Verdict::Abstained { reason } if reason == "budget is spent");
+    let verdicts: Vec<_> = verdicts.into_iter().map(Result::unwrap).collect();
+    let scored = verdicts.iter().filter(|v| matches!(v, Judgement::Scored { .. })).count();
+    let spent = |verdict: &&Judgement| matches!(verdict, Judgement::Abstained { reason } if reason == "budget is spent");
     assert_eq!(scored + verdicts.iter().filter(spent).count(), 60, "{verdicts:?}");
     assert_eq!(server.seen().len(), scored, "who abstained asked nothing");
     assert!(scored >= 3, "{scored}");
@@ -218,7 +217,7 @@ async fn replies_that_are_lost_are_charged_in_full() {
     let mut scored = 0;
     for n in 3..30 {
         let verdict = judge.judge(&numbered(n)).await.unwrap();
-        scored += usize::from(matches!(verdict, Some(Verdict::Scored { .. })));
+        scored += usize::from(matches!(verdict, Judgement::Scored { .. }));
     }
     assert!(scored < 15, "{scored}: the lost ones may have cost about 3500 each");
 }
