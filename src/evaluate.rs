@@ -17,6 +17,7 @@ mod report;
 pub mod resample;
 pub mod retrieval;
 pub mod scores;
+pub mod users;
 
 pub use contender::{Asked, Attempt, AttemptError, Contender, Contestant};
 pub use metrics::{Scored, answer_scores};

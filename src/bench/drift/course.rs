@@ -248,7 +248,7 @@ impl<'a> Learners<'a> {
         train: Vec<Sample>,
     ) -> Result<(PolicySnapshot, LearnReport), BenchError> {
         self.version += 1;
-        let batch = Batch { train, holdout: Vec::new() };
+        let batch = Batch { train, ..Batch::default() };
         let made = self.learner.update(&batch, PolicyVersion(self.version));
         made.map_err(|error| failed(self.name, &error))
     }
