@@ -5,6 +5,7 @@
 
 use super::answer_scores;
 use crate::datasets::{Question, bucket};
+use crate::rewards::UNANSWERABLE;
 use actors::types::{DecisionId, Feedback, Query, QueryId};
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom as _;
@@ -104,6 +105,7 @@ impl<'a> Users<'a> {
         let mut query = question.to_query();
         query.id = QueryId(format!("{}#{pass}", question.id));
         query.references = Vec::new();
+        query.metadata.remove(UNANSWERABLE);
         // Askings of one fact never straddle a split of the log.
         query.metadata.insert("cluster".to_owned(), question.split_key().to_owned());
         (question, query)
