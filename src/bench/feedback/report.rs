@@ -274,21 +274,26 @@ pub fn table(report: &FeedbackReport) -> String {
         );
     }
     for row in report.rows.iter().filter(|row| !row.outcomes.is_empty()) {
-        let endings: Vec<String> =
-            row.outcomes.iter().map(|(word, count)| format!("{count} {word}")).collect();
-        let _ = writeln!(
-            out,
-            "  {} {} {}: updates {}; {:.0} decisions a second, {} failed",
-            row.arm,
-            row.users.name(),
-            row.decisions,
-            endings.join(", "),
-            row.rate,
-            row.failed
-        );
-        for (word, reason) in &row.reasons {
-            let _ = writeln!(out, "    {word}: {reason}");
-        }
+        endings(&mut out, row);
     }
     out
+}
+
+/// How the updates of an arm ended, and why.
+fn endings(out: &mut String, row: &Row) {
+    let counts: Vec<String> =
+        row.outcomes.iter().map(|(word, count)| format!("{count} {word}")).collect();
+    let _ = writeln!(
+        out,
+        "  {} {} {}: updates {}; {:.0} decisions a second, {} failed",
+        row.arm,
+        row.users.name(),
+        row.decisions,
+        counts.join(", "),
+        row.rate,
+        row.failed
+    );
+    for (word, reason) in &row.reasons {
+        let _ = writeln!(out, "    {word}: {reason}");
+    }
 }

@@ -23,7 +23,7 @@ fn plan() -> Plan {
 fn questions(count: usize) -> Vec<Question> {
     let question = |at: usize| Question {
         id: format!("q{at}"),
-        dataset: if at % 2 == 0 { "a" } else { "b" }.to_owned(),
+        dataset: if at.is_multiple_of(2) { "a" } else { "b" }.to_owned(),
         question: format!("question {at}"),
         answers: vec!["right".to_owned()],
         ..Question::default()
