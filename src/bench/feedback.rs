@@ -13,6 +13,7 @@ mod arm;
 mod course;
 mod live;
 mod material;
+mod oracle;
 mod report;
 
 pub use arm::Arm;
@@ -57,6 +58,8 @@ pub struct Plan {
     pub arms: Vec<String>,
     /// What the users are like.
     pub users: Vec<Temper>,
+    /// Times that `oracle` is trained on all training questions.
+    pub rounds: usize,
     /// Seeds of order, users, exploration and training.
     pub seeds: Vec<u64>,
 }
@@ -110,6 +113,7 @@ impl Folder {
                 ("share", found.share != plan.share),
                 ("flips", found.flips != plan.flips),
                 ("delay", found.delay != plan.delay),
+                ("rounds", found.rounds != plan.rounds),
             ];
             if let Some((field, _)) = differs.into_iter().find(|(_, differs)| *differs) {
                 return Err(BenchError::OtherRun { folder: folder.to_owned(), field });

@@ -62,6 +62,9 @@ pub struct Args {
         default_value = "frozen,rrpo,oracle"
     )]
     pub arms: Vec<String>,
+    /// Times that `oracle` is trained on the right answers to all training questions.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub rounds: u32,
     /// What users are like.
     #[arg(long, value_enum, value_delimiter = ',', default_value = "honest")]
     pub users: Vec<Temper>,
@@ -125,6 +128,7 @@ fn plan(args: &Args) -> Result<Plan, CliError> {
         flips: args.flips,
         delay: args.delay,
         concurrency: args.concurrency as usize,
+        rounds: args.rounds as usize,
         arms: args.arms.clone(),
         users: args.users.clone(),
         seeds: args.seeds.clone(),

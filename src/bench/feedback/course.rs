@@ -3,6 +3,7 @@
 use super::arm::Arm;
 use super::live::{Live, Tally};
 use super::material::Material;
+use super::oracle;
 use super::{Known, Plan};
 use crate::bench::{BenchError, Watch};
 use crate::config::{Config, IndexKind, LogKind};
@@ -11,14 +12,10 @@ use crate::evaluate::users::{Temper, Users};
 use crate::evaluate::{Contender, Exam, Setting, score};
 use crate::policy::fixed::FixedK;
 use crate::policy::serving::{self, EncoderPolicy};
-use crate::recipes::offline;
-use crate::recipes::online::{Objective, OnlineLearner};
+use crate::recipes::online::Objective;
 use crate::wiring::{self, Lab, Parts};
-use actors::ports::{Batch, Learner as _};
 use actors::rollout::Path as PromotionPath;
-use actors::types::{Exploration, PolicySnapshot, PolicyVersion, SelectionLimits};
-use rand::SeedableRng as _;
-use rand::rngs::StdRng;
+use actors::types::{PolicySnapshot, SelectionLimits};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::ops::AddAssign;
@@ -150,7 +147,7 @@ pub(super) async fn play(
     let first = stage.first(seed)?;
     let alone = match arm {
         Arm::Frozen => first,
-        Arm::Oracle => stage.oracle(&first, seed).await?,
+        Arm::Oracle => oracle::train(stage, first, seed).await?,
         Arm::Learns { objective, .. } => {
             let folder = tempfile::Builder::new()
                 .prefix("regrade-bench-")
@@ -206,45 +203,9 @@ impl Stage<'_> {
             .map_err(|reason| self.failed(&reason))
     }
 
-    fn policy(&self, snapshot: &PolicySnapshot) -> Result<EncoderPolicy, BenchError> {
+    pub(super) fn policy(&self, snapshot: &PolicySnapshot) -> Result<EncoderPolicy, BenchError> {
         EncoderPolicy::new(Arc::clone(&self.lab.reader), snapshot, self.lab.device.clone())
             .map_err(|error| self.failed(&error))
-    }
-
-    /// Serves all training questions once and trains on the right answers to all of them.
-    async fn oracle(
-        &self,
-        first: &PolicySnapshot,
-        seed: u64,
-    ) -> Result<PolicySnapshot, BenchError> {
-        let setting = offline::Setting {
-            index: Arc::clone(&self.material.index),
-            generator: Arc::clone(&self.lab.generator),
-            judge: Arc::clone(&self.lab.judge),
-            top_n: self.plan.top_n,
-            limits: self.config.service.limits,
-            exploration: Exploration::Greedy,
-        };
-        let mut rng = StdRng::seed_from_u64(seed);
-        let mut policy = self.policy(first)?;
-        let questions = &self.material.train;
-        let train = offline::collect(&setting, &mut policy, questions, &mut rng, &mut |_| {})
-            .await
-            .map_err(|error| self.failed(&error))?;
-        let mut online = self.config.learner.clone();
-        (online.seed, online.objective) = (seed, Objective::Rrpo);
-        let environment = Arc::clone(&self.lab.environment);
-        let device = self.lab.device.clone();
-        let mut learner = OnlineLearner::new(online, first, environment, device)
-            .map_err(|error| self.failed(&error))?;
-        let batch = Batch { train, ..Batch::default() };
-        // Training waits for the generator: not on a thread that runs it.
-        let trained = tokio::task::spawn_blocking(move || learner.update(&batch, PolicyVersion(1)));
-        let (snapshot, _) = trained
-            .await
-            .map_err(|error| self.failed(&error))?
-            .map_err(|error| self.failed(&error))?;
-        Ok(snapshot)
     }
 
     /// A service of its own in a folder, on the readings and candidates at hand.

@@ -14,6 +14,7 @@ fn plan() -> Plan {
         flips: 0.1,
         delay: 20,
         concurrency: 1,
+        rounds: 1,
         arms: vec!["frozen".to_owned(), "rrpo".to_owned(), "oracle".to_owned()],
         users: vec![Temper::Honest],
         seeds: vec![0],
