@@ -2,6 +2,7 @@
 
 pub mod advantage;
 pub mod divergence;
+pub mod doubly_robust;
 pub mod dpo;
 pub mod gae;
 pub mod kl_control;

@@ -8,6 +8,7 @@ pub mod generator;
 pub mod grpo;
 pub mod instance;
 pub mod lists;
+pub mod logged;
 pub mod noise;
 pub mod off_policy;
 pub mod offline;

@@ -87,6 +87,14 @@ pub async fn run(context: &Context, request: Request) -> Result<Served, Failure>
         duration_ms,
     };
     telemetry::count(telemetry::OPE_USABLE, "reason", unusable.unwrap_or("usable"));
+    if let Some(decision) = &episode.decision {
+        let outcome = match &episode.outcome {
+            Outcome::Answered { .. } => "answered",
+            Outcome::Reranked => "reranked",
+            Outcome::Failed { .. } => "failed",
+        };
+        telemetry::decided(decision.deviates.unwrap_or(false), outcome);
+    }
     let logged = context.append(&episode).await;
     // The first failure is the reason the caller hears; a failing log is one only by itself.
     let answer = result?;

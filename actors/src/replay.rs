@@ -1,28 +1,28 @@
-//! The replay buffer as pure data: judged episodes, bounded, without duplicates, staleness known.
+//! The replay buffer as pure data: decisions with a reward and those that got none, bounded, without
+//! duplicates, staleness known.
 //!
-//! Floor 1. No actor, no clock, no log. The hold-out split is a hash of a stable key, so that
-//! phrasings of one question never stand on both sides.
+//! Floor 1. No actor, no clock, no log. The hold-out are the newest of the judged, so that a
+//! candidate is examined on what came after all that it was trained on.
+
+mod by_arrival;
 
 use crate::invariants::sample_is_trainable;
 use crate::ports::Batch;
-use crate::types::{DecisionId, PolicyVersion, Query, Sample};
+use crate::types::{DecisionId, Episode, PolicyVersion, Reward, Sample};
+pub(crate) use by_arrival::ByArrival;
 use rand::rngs::StdRng;
 use rand::seq::index;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
-use std::collections::{BTreeMap, VecDeque};
 
 /// Bounds of the buffer.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Bounds {
-    /// Most samples kept, ≥ 1; the oldest goes first.
+    /// Most samples kept, ≥ 1, and most unanswered decisions; the oldest goes first.
     pub capacity: usize,
     /// Versions a sample may lag behind serving before it is dropped.
     pub staleness_max: u64,
-    /// Share of keys held out, in [0, 1).
+    /// Share of the judged that is held out, in [0, 1): the newest.
     pub holdout_fraction: f64,
-    /// Metadata value that names a sample's group; without it the normalised query text does.
-    pub holdout_key: String,
 }
 
 /// Why samples left or never entered.
@@ -40,7 +40,7 @@ pub struct Dropped {
     pub degraded: u64,
 }
 
-/// What happened to a sample offered.
+/// What happened to a decision offered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Inserted {
     /// Kept.
@@ -49,12 +49,26 @@ pub enum Inserted {
     Refused,
 }
 
-/// Judged episodes in order of arrival.
+/// A reward with the references that were known by then; `None` where a decision got no reward.
+pub type Evidence = Option<(Reward, Vec<String>)>;
+
+/// A decision at its end.
+#[derive(Debug, Clone)]
+pub struct Ended {
+    /// The decision with its episode.
+    pub episode: Episode,
+    /// What is known of its worth.
+    pub evidence: Evidence,
+    /// Number of that evidence; a higher one replaces it.
+    pub revision: u32,
+}
+
+/// Judged episodes and unanswered ones, each in order of arrival.
 #[derive(Debug)]
 pub struct ReplayBuffer {
     bounds: Bounds,
-    samples: BTreeMap<DecisionId, Sample>,
-    order: VecDeque<DecisionId>,
+    samples: ByArrival<(Sample, u32)>,
+    unanswered: ByArrival<(Episode, u32)>,
     dropped: Dropped,
 }
 
@@ -63,89 +77,159 @@ impl ReplayBuffer {
     pub fn new(bounds: Bounds) -> Self {
         Self {
             bounds,
-            samples: BTreeMap::new(),
-            order: VecDeque::new(),
+            samples: ByArrival::new(),
+            unanswered: ByArrival::new(),
             dropped: Dropped::default(),
         }
     }
 
-    /// Offers a sample while `serving` decides; returns whether it was kept and the decisions that
-    /// had to leave.
-    pub fn insert(
+    /// Offers a decision while `serving` decides; returns whether it was kept and the decisions
+    /// that had to leave. What becomes of unanswered ones is not counted.
+    pub fn insert(&mut self, ended: Ended, serving: PolicyVersion) -> (Inserted, Vec<DecisionId>) {
+        match self.refusal(&ended, serving) {
+            Ok(id) => {
+                let gone = self.place(id, ended);
+                (Inserted::Kept, gone)
+            }
+            Err(count) => {
+                if ended.evidence.is_some() {
+                    *count(&mut self.dropped) += 1;
+                }
+                (Inserted::Refused, Vec::new())
+            }
+        }
+    }
+
+    /// Puts later evidence in the place of what is known of a decision kept; evidence of a number
+    /// that is not higher is refused. Returns as [`ReplayBuffer::insert`] does.
+    pub fn revise(
         &mut self,
-        sample: Sample,
-        serving: PolicyVersion,
+        id: &DecisionId,
+        evidence: Evidence,
+        revision: u32,
     ) -> (Inserted, Vec<DecisionId>) {
-        if sample.episode.degraded.is_some() {
-            self.dropped.degraded += 1;
+        if self.revision(id).is_none_or(|known| known >= revision) {
             return (Inserted::Refused, Vec::new());
         }
-        let Some(decision) = &sample.episode.decision else {
-            self.dropped.untrainable += 1;
-            return (Inserted::Refused, Vec::new());
+        if let (Some((sample, known)), Some((reward, references))) =
+            (self.samples.get_mut(id), &evidence)
+        {
+            sample.reward.clone_from(reward);
+            sample.references.clone_from(references);
+            *known = revision;
+            return (Inserted::Kept, Vec::new());
+        }
+        let judged = self.samples.remove(id).map(|(sample, _)| sample.episode);
+        let unanswered = self.unanswered.remove(id).map(|(episode, _)| episode);
+        let Some(episode) = judged.or(unanswered) else { return (Inserted::Refused, Vec::new()) };
+        let gone = self.place(id.clone(), Ended { episode, evidence, revision });
+        (Inserted::Kept, gone)
+    }
+
+    /// The number of the evidence on a decision kept.
+    pub fn revision(&self, id: &DecisionId) -> Option<u32> {
+        let judged = self.samples.get(id).map(|(_, revision)| *revision);
+        judged.or_else(|| self.unanswered.get(id).map(|(_, revision)| *revision))
+    }
+
+    /// The decision's id, or the counter of why it is not taken.
+    fn refusal(
+        &self,
+        ended: &Ended,
+        serving: PolicyVersion,
+    ) -> Result<DecisionId, fn(&mut Dropped) -> &mut u64> {
+        if ended.episode.degraded.is_some() {
+            return Err(|dropped| &mut dropped.degraded);
+        }
+        let Some(decision) = &ended.episode.decision else {
+            return Err(|dropped| &mut dropped.untrainable);
         };
-        let id = decision.id.clone();
-        if !sample_is_trainable(decision.log_prob()) || !sample.reward.total.is_finite() {
-            self.dropped.untrainable += 1;
-            return (Inserted::Refused, Vec::new());
+        let is_finite = ended.evidence.as_ref().is_none_or(|(r, _)| r.total.is_finite());
+        if !sample_is_trainable(decision.log_prob()) || !is_finite {
+            return Err(|dropped| &mut dropped.untrainable);
         }
-        if self.samples.contains_key(&id) {
-            self.dropped.duplicate += 1;
-            return (Inserted::Refused, Vec::new());
+        if self.contains(&decision.id) {
+            return Err(|dropped| &mut dropped.duplicate);
         }
-        if staleness(&sample, serving) > self.bounds.staleness_max {
-            self.dropped.stale += 1;
-            return (Inserted::Refused, Vec::new());
+        if staleness(&ended.episode, serving) > self.bounds.staleness_max {
+            return Err(|dropped| &mut dropped.stale);
         }
-        self.samples.insert(id.clone(), sample);
-        self.order.push_back(id);
+        Ok(decision.id.clone())
+    }
+
+    fn place(&mut self, id: DecisionId, ended: Ended) -> Vec<DecisionId> {
+        let Ended { episode, evidence, revision } = ended;
+        match evidence {
+            Some((reward, references)) => {
+                let sample = Sample { episode, reward, references };
+                self.samples.insert(id, (sample, revision));
+            }
+            None => drop(self.unanswered.insert(id, (episode, revision))),
+        }
         let mut gone = Vec::new();
-        while self.samples.len() > self.bounds.capacity {
-            let Some(oldest) = self.order.pop_front() else { break };
-            self.samples.remove(&oldest);
+        while let Some((oldest, _)) = self.samples.pop_beyond(self.bounds.capacity) {
             self.dropped.overflow += 1;
             gone.push(oldest);
         }
-        (Inserted::Kept, gone)
+        while let Some((oldest, _)) = self.unanswered.pop_beyond(self.bounds.capacity) {
+            gone.push(oldest);
+        }
+        gone
     }
 
     /// Drops what became too old for the serving version; returns the decisions that left.
     pub fn expire(&mut self, serving: PolicyVersion) -> Vec<DecisionId> {
-        let max = self.bounds.staleness_max;
-        let gone: Vec<DecisionId> = self
-            .samples
-            .iter()
-            .filter(|(_, sample)| staleness(sample, serving) > max)
-            .map(|(id, _)| id.clone())
-            .collect();
-        for id in &gone {
+        let is_over = |episode: &Episode| staleness(episode, serving) > self.bounds.staleness_max;
+        let judged = self.samples.iter().filter(|(_, (sample, _))| is_over(&sample.episode));
+        let judged: Vec<DecisionId> = judged.map(|(id, _)| id.clone()).collect();
+        let unanswered = self.unanswered.iter().filter(|(_, (episode, _))| is_over(episode));
+        let unanswered: Vec<DecisionId> = unanswered.map(|(id, _)| id.clone()).collect();
+        for id in &judged {
             self.samples.remove(id);
             self.dropped.stale += 1;
         }
-        self.order.retain(|id| self.samples.contains_key(id));
-        gone
+        for id in &unanswered {
+            self.unanswered.remove(id);
+        }
+        judged.into_iter().chain(unanswered).collect()
     }
 
-    /// Draws without replacement at most `train_max` and `holdout_max` samples of either side, in
-    /// order of arrival; the same generator state gives the same batch.
+    /// Draws without replacement at most `train_max` of the older samples and `holdout_max` of the
+    /// newest, each in order of time; the same generator state gives the same batch.
+    ///
+    /// Unanswered decisions are drawn at the rate of the samples of their time, so that the share
+    /// of answers among what is drawn is that of the traffic.
     pub fn sample(&self, train_max: usize, holdout_max: usize, rng: &mut StdRng) -> Batch {
-        let (holdout, train): (Vec<&Sample>, Vec<&Sample>) = self
-            .order
-            .iter()
-            .filter_map(|id| self.samples.get(id))
-            .partition(|sample| self.is_holdout(&sample.episode.query));
-        Batch { train: draw(&train, train_max, rng), holdout: draw(&holdout, holdout_max, rng) }
+        let mut judged: Vec<&Sample> = self.samples.iter().map(|(_, (sample, _))| sample).collect();
+        judged.sort_by_key(|sample| when(&sample.episode));
+        let (older, newest) = judged.split_at(judged.len() - self.held_out(judged.len()));
+        let begin = newest.first().map(|sample| when(&sample.episode));
+        let mut silent: Vec<&Episode> = self.unanswered.iter().map(|(_, (e, _))| e).collect();
+        silent.sort_by_key(|episode| when(episode));
+        let later = begin.map_or(silent.len(), |begin| silent.partition_point(|e| when(e) < begin));
+        let (silent_older, silent_newest) = silent.split_at(later);
+        let train = draw(older, train_max, rng);
+        let holdout = draw(newest, holdout_max, rng);
+        let mut unanswered =
+            draw(silent_older, at_rate(silent_older.len(), train.len(), older.len()), rng);
+        unanswered.extend(draw(
+            silent_newest,
+            at_rate(silent_newest.len(), holdout.len(), newest.len()),
+            rng,
+        ));
+        Batch { train, holdout, unanswered }
     }
 
-    /// Whether samples of this query are never trained on.
-    pub fn is_holdout(&self, query: &Query) -> bool {
-        let key = match query.metadata.get(&self.bounds.holdout_key) {
-            Some(value) => value.clone(),
-            None => normalised(&query.text),
-        };
-        let digest = Sha256::digest(key.as_bytes());
-        let bucket = digest.iter().take(4).fold(0u32, |sum, byte| (sum << 8) | u32::from(*byte));
-        f64::from(bucket) < self.bounds.holdout_fraction * (f64::from(u32::MAX) + 1.0)
+    /// How many of so many samples are held out: from two on neither side is empty.
+    fn held_out(&self, samples: usize) -> usize {
+        #[expect(
+            clippy::cast_precision_loss,
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a share of the capacity"
+        )]
+        let share = (samples as f64 * self.bounds.holdout_fraction).ceil() as usize;
+        share.min(samples.saturating_sub(1))
     }
 
     /// Samples kept.
@@ -155,12 +239,17 @@ impl ReplayBuffer {
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.samples.is_empty()
+        self.samples.len() == 0
     }
 
-    /// Whether this decision is kept.
+    /// Unanswered decisions kept.
+    pub fn unanswered(&self) -> usize {
+        self.unanswered.len()
+    }
+
+    /// Whether this decision is kept, judged or not.
     pub fn contains(&self, id: &DecisionId) -> bool {
-        self.samples.contains_key(id)
+        self.revision(id).is_some()
     }
 
     /// What was dropped since the buffer was made.
@@ -170,33 +259,34 @@ impl ReplayBuffer {
 
     /// Largest staleness among the samples kept; 0 when empty.
     pub fn staleness_max(&self, serving: PolicyVersion) -> u64 {
-        self.samples.values().map(|sample| staleness(sample, serving)).max().unwrap_or(0)
+        let of = self.samples.iter().map(|(_, (sample, _))| staleness(&sample.episode, serving));
+        of.max().unwrap_or(0)
     }
 }
 
 /// Versions between the weights that decided and those that serve.
-fn staleness(sample: &Sample, serving: PolicyVersion) -> u64 {
-    let behaviour = sample.episode.decision.as_ref().map_or(0, |d| d.policy.version.0);
+fn staleness(episode: &Episode, serving: PolicyVersion) -> u64 {
+    let behaviour = episode.decision.as_ref().map_or(0, |d| d.policy.version.0);
     serving.0.saturating_sub(behaviour)
 }
 
-fn draw(samples: &[&Sample], max: usize, rng: &mut StdRng) -> Vec<Sample> {
-    if samples.len() <= max {
-        return samples.iter().map(|sample| (*sample).clone()).collect();
-    }
-    let mut chosen = index::sample(rng, samples.len(), max).into_vec();
-    chosen.sort_unstable();
-    chosen.into_iter().filter_map(|i| samples.get(i)).map(|sample| (*sample).clone()).collect()
+/// The order of time, by id where two ended in one millisecond.
+fn when(episode: &Episode) -> (u64, Option<DecisionId>) {
+    (episode.finished_ms, episode.decision_id().cloned())
 }
 
-/// Lower case, letters and digits only, one space between words.
-fn normalised(text: &str) -> String {
-    let lower = text.to_lowercase();
-    lower
-        .split(|c: char| !c.is_alphanumeric())
-        .filter(|w| !w.is_empty())
-        .collect::<Vec<_>>()
-        .join(" ")
+/// As large a part of `all` as `drawn` is of `of`; all where there is nothing to go by.
+fn at_rate(all: usize, drawn: usize, of: usize) -> usize {
+    if of == 0 { all } else { (all * drawn).div_ceil(of) }
+}
+
+fn draw<T: Clone>(all: &[&T], max: usize, rng: &mut StdRng) -> Vec<T> {
+    if all.len() <= max {
+        return all.iter().map(|one| (*one).clone()).collect();
+    }
+    let mut chosen = index::sample(rng, all.len(), max).into_vec();
+    chosen.sort_unstable();
+    chosen.into_iter().filter_map(|i| all.get(i)).map(|one| (*one).clone()).collect()
 }
 
 #[cfg(test)]

@@ -64,6 +64,12 @@ pub struct Observed {
     pub samples: u64,
     /// Judged episodes taken in since the start.
     pub inserted: u64,
+    /// Decisions kept that got no reward.
+    #[serde(default)]
+    pub unanswered: u64,
+    /// Decisions kept whose reward was replaced by a later one, or came late.
+    #[serde(default)]
+    pub revised: u64,
     /// What was dropped, by reason.
     pub dropped: Dropped,
     /// Episodes that wait for their reward.

@@ -19,7 +19,7 @@ mod stages;
 pub use agreement::{agreement, kendall_tau};
 pub use assignment::{AA, Routing, bucket, holds_control, unit_of};
 pub use board::{Board, Effect, Standing};
-pub use budget::{Budget, BudgetConfig, Draw};
+pub use budget::{Aside, Budget, BudgetConfig};
 pub use certificate::{Fault, Grant, Issuer, check};
 pub use comparison::{ArmFigures, Comparison};
 pub use config::{

@@ -58,8 +58,9 @@ metrics_table! {
     LOG_FAILURES = "regrade_log_failures_total", Counter, "Log operations that failed, by actor.";
     DEADLETTERS = "regrade_deadletter_records_total", Counter, "Records that could not be read, by actor.";
     OPE_USABLE = "regrade_episodes_usable_for_ope_total", Counter, "Episodes by whether off-policy estimates may rest on them (usable, or why not: greedy, budget_spent, direct, degraded, interleaved, no_decision, no_states, forced).";
-    BUDGET_LEFT = "regrade_exploration_budget_left", Gauge, "Regret that exploration may still cost this hour, in units of reward.";
+    BUDGET_LEFT = "regrade_exploration_budget_left", Gauge, "Regret that exploration may still cost this hour, in units of reward; the least of any segment.";
     BUDGET_SPENT = "regrade_exploration_greedy_total", Counter, "Queries decided greedily, by reason (budget).";
+    DECISIONS = "regrade_decisions_total", Counter, "Decisions, by whether chance led to another list than the greedy one (greedy, explored) and outcome (answered, reranked, failed).";
     CANARY_FALLBACKS = "regrade_canary_fallbacks_total", Counter, "Queries of a candidate that the champion decided, by stage (decide).";
     CERTIFICATES_REFUSED = "regrade_certificates_refused_total", Counter, "Weights that may not serve, by what became of them (refused, allowed).";
     SHADOWS = "regrade_shadow_queries_total", Counter, "Live queries offered to shadows, by outcome (decided, answered, failed, shed).";
@@ -91,6 +92,12 @@ pub fn count(metric: &'static str, label: &'static str, value: &'static str) {
 /// Counts several events of a closed set at once.
 pub fn count_many(metric: &'static str, (label, value): (&'static str, &'static str), n: u64) {
     metrics::counter!(metric, label => value).increment(n);
+}
+
+/// Counts a decision with what became of it.
+pub fn decided(has_deviated: bool, outcome: &'static str) {
+    let list = if has_deviated { "explored" } else { "greedy" };
+    metrics::counter!(DECISIONS, "list" => list, "outcome" => outcome).increment(1);
 }
 
 /// Sets a level.

@@ -28,6 +28,7 @@ pub use config::OffPolicyConfig;
 pub use diagnostics::{Diagnostics, Refusal};
 pub use estimators::{Estimator, point};
 pub use finding::{Estimate, Evaluation, Figure, Finding, Spread, compare, evaluate};
+pub(crate) use reward_model::{r_squared, solve};
 pub use row::{Prediction, Row, RowError, StepPrediction};
 pub use rows::{Conduct, Logged, Unusable, check, rows};
 pub use slots::slot_probabilities;

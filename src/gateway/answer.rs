@@ -63,11 +63,8 @@ fn admit(input: AnswerRequest, gateway: &Gateway) -> Result<(Query, Overrides), 
         let message = "`limits` needs k_max >= 1, k_min <= k_max and token_budget >= 1";
         return Err(ApiError::field("limits", message));
     }
-    if let Some(Exploration::Sample { temperature, epsilon }) = input.exploration
-        && !(temperature > 0.0 && temperature.is_finite() && (0.0..=1.0).contains(&epsilon))
-    {
-        let message = "`exploration` needs temperature > 0 and epsilon in 0..=1";
-        return Err(ApiError::field("exploration", message));
+    if let Some(Err(reason)) = input.exploration.map(|exploration| exploration.validate()) {
+        return Err(ApiError::field("exploration", format!("exploration.{reason}")));
     }
     let candidates = match input.candidates {
         Some(inputs) => Some(body::documents("candidates", inputs, limits)?),

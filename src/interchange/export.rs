@@ -1,8 +1,8 @@
 //! Records into a folder of training data: examples split by question, one shape, and a manifest
 //! that counts what was left out and why.
 //!
-//! The folder holds `train.jsonl` and `holdout.jsonl` (questions that are never trained on, by the
-//! same hash as the replay buffer's), beside each a `.meta.jsonl` that says line by line where an
+//! The folder holds `train.jsonl` and `holdout.jsonl` (questions that are never trained on, by a
+//! hash of their group), beside each a `.meta.jsonl` that says line by line where an
 //! example comes from, `dataset_info.json` where LLaMA-Factory needs it, and `manifest.json`. It is
 //! whole or absent. Questions, passages, answers and references are written as the records have them.
 
@@ -12,8 +12,7 @@ use super::limits::{LimitError, Tokens};
 use super::records::TrainingRecord;
 use super::shape::{Shape, Target};
 use actors::clock::Clock;
-use actors::replay::{Bounds, ReplayBuffer};
-use actors::types::PolicyVersion;
+use actors::types::{PolicyVersion, Query};
 use serde::Serialize;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
@@ -235,12 +234,6 @@ fn gather(
     settings: &Settings,
     tokens: &Tokens,
 ) -> Result<Gathered, ExportError> {
-    let split = ReplayBuffer::new(Bounds {
-        capacity: 1,
-        staleness_max: 0,
-        holdout_fraction: settings.holdout_fraction,
-        holdout_key: settings.holdout_key.clone(),
-    });
     let (mut gathered, mut seen) = (Gathered::default(), HashSet::new());
     for record in records {
         let example = match examples::example(record, &settings.rules, tokens)? {
@@ -254,13 +247,32 @@ fn gather(
                 gathered.prompts_cut += u64::from(example.is_prompt_cut);
                 gathered.completions_cut += u64::from(example.is_completion_cut);
                 gathered.policies.insert(record.policy().version);
-                let part = &mut gathered.parts[usize::from(split.is_holdout(record.query()))];
+                let part = &mut gathered.parts[usize::from(is_held_out(record.query(), settings))];
                 part.rows.push(settings.shape.row(&example.prompt, &example.target));
                 part.provenance.push(provenance(record, &example));
             }
         }
     }
     Ok(gathered)
+}
+
+/// Whether a question is held out: by a hash of its group, so that phrasings of one fact never
+/// straddle the split.
+fn is_held_out(query: &Query, settings: &Settings) -> bool {
+    let key = match query.metadata.get(&settings.holdout_key) {
+        Some(value) => value.clone(),
+        None => normalised(&query.text),
+    };
+    let digest = Sha256::digest(key.as_bytes());
+    let bucket = digest.iter().take(4).fold(0u32, |sum, byte| (sum << 8) | u32::from(*byte));
+    f64::from(bucket) < settings.holdout_fraction * (f64::from(u32::MAX) + 1.0)
+}
+
+/// Lower case, letters and digits only, one space between words.
+fn normalised(text: &str) -> String {
+    let lower = text.to_lowercase();
+    let words = lower.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty());
+    words.collect::<Vec<_>>().join(" ")
 }
 
 /// Equal for examples that a trainer could not tell apart.

@@ -241,6 +241,7 @@ mod tests {
         RewardRecord {
             schema: 1,
             decision_id: id.into(),
+            revision: 0,
             verdict: Verdict::Scored { reward: Reward::from_parts(vec![part]).unwrap() },
             references: vec!["gold".to_owned()],
             judge: "test".to_owned(),

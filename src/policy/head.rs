@@ -3,8 +3,9 @@
 //! A linear map and one self-attention layer over the list make each candidate's state list-aware;
 //! five small read-outs give score, interaction, evidence, and stop (`selection.rs` says what they
 //! mean). A linear skip from the scalar features carries the prior, so an untrained head already
-//! orders by it. Only differentiable ops are used. Does not know how states are made
-//! (`features.rs`) nor any loss.
+//! orders by it. Only differentiable ops are used. An ensemble of further read-outs of the score,
+//! where there is one, votes on what is explored. Does not know how states are made (`features.rs`)
+//! nor any loss.
 
 use candle_core::{D, DType, Device, IndexOp, Result, Tensor, Var};
 use candle_nn::ops::layer_norm_slow as layer_norm;
@@ -14,6 +15,13 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 use super::selection::SelectionLogits;
+
+/// (members, hidden): what each member of the ensemble reads a score from.
+const ENSEMBLE_SCORE: &str = "ensemble.score.weight";
+/// (members, scalars): what each member adds of the scalar features.
+const ENSEMBLE_SKIP: &str = "ensemble.skip.weight";
+/// Most members of an ensemble.
+pub const MEMBERS_MAX: usize = 32;
 
 /// Sizes of a head, stored with its weights.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -103,6 +111,8 @@ pub struct HeadOutput {
     pub stop: Tensor,
     /// (1) f32.
     pub stop_per_document: Tensor,
+    /// (B, n, members) f32: the scores by each member of the ensemble, where there is one.
+    pub ensemble: Option<Tensor>,
 }
 
 impl Head {
@@ -143,17 +153,56 @@ impl Head {
             let tensor = tensor.to_dtype(DType::F32).map_err(|e| e.to_string())?;
             tensors.insert(name.to_owned(), tensor);
         }
-        match found.keys().next() {
-            Some(name) => Err(format!("tensor `{name}` does not belong to a selection head")),
-            None => Ok(Self { config, tensors }),
+        let ensemble = (found.remove(ENSEMBLE_SCORE), found.remove(ENSEMBLE_SKIP));
+        if let Some(name) = found.keys().next() {
+            return Err(format!("tensor `{name}` does not belong to a selection head"));
+        }
+        let head = Self { config, tensors };
+        match ensemble {
+            (None, None) => Ok(head),
+            (Some(score), Some(skip)) => head.with_ensemble(score, skip),
+            (score, _) => {
+                let missing = if score.is_some() { ENSEMBLE_SKIP } else { ENSEMBLE_SCORE };
+                Err(format!("tensor `{missing}` is missing: an ensemble has both"))
+            }
         }
     }
 
-    /// A copy whose weights are variables, with them: the copy sees every optimiser step.
+    /// The same head with an ensemble of read-outs, whose votes are what exploration proposes.
+    ///
+    /// score: (members, hidden) f32, skip: (members, scalars) f32, both read as `score.weight` and
+    /// `skip.weight` are; 1 to [`MEMBERS_MAX`] members.
+    ///
+    /// # Errors
+    /// Another shape, by name.
+    pub fn with_ensemble(
+        mut self,
+        score: Tensor,
+        skip: Tensor,
+    ) -> std::result::Result<Self, String> {
+        let members = score.dims().first().copied().unwrap_or(0);
+        if !(1..=MEMBERS_MAX).contains(&members) {
+            return Err(format!("an ensemble has 1 to {MEMBERS_MAX} members, found {members}"));
+        }
+        let widths = [(self.config.hidden, score), (self.config.scalars, skip)];
+        for (name, (width, tensor)) in [ENSEMBLE_SCORE, ENSEMBLE_SKIP].into_iter().zip(widths) {
+            let (dims, expected) = (tensor.dims(), [members, width]);
+            if dims != expected {
+                return Err(format!("tensor `{name}` has shape {dims:?}, expected {expected:?}"));
+            }
+            let tensor = tensor.to_dtype(DType::F32).map_err(|e| e.to_string())?;
+            self.tensors.insert(name.to_owned(), tensor);
+        }
+        Ok(self)
+    }
+
+    /// A copy whose weights are variables, with them: the copy sees every optimiser step. It has no
+    /// ensemble: the members read states that are about to change, and are fitted anew afterwards.
     pub fn trainable(&self) -> Result<(Self, BTreeMap<String, Var>)> {
         let mut variables = BTreeMap::new();
         let mut tensors = BTreeMap::new();
-        for (name, tensor) in &self.tensors {
+        let is_member = |name: &str| [ENSEMBLE_SCORE, ENSEMBLE_SKIP].contains(&name);
+        for (name, tensor) in self.tensors.iter().filter(|(name, _)| !is_member(name)) {
             let variable = Var::from_tensor(&tensor.copy()?)?;
             tensors.insert(name.clone(), variable.as_tensor().clone());
             variables.insert(name.clone(), variable);
@@ -213,6 +262,13 @@ impl Head {
         let skip = self.weight("skip.weight")?;
         let prior = scalars.contiguous()?.broadcast_mul(skip)?.sum(D::Minus1)?;
         let scores = (prior + self.read_out(&hidden, "score.weight")?)?;
+        let ensemble = match self.tensors.contains_key(ENSEMBLE_SCORE) {
+            true => {
+                let prior = self.linear(&scalars.contiguous()?, ENSEMBLE_SKIP)?;
+                Some((prior + self.linear(&hidden, ENSEMBLE_SCORE)?)?)
+            }
+            false => None,
+        };
         let rank = (self.config.interaction_rank as f64).sqrt();
         let left = self.linear(&hidden, "interaction.left.weight")?;
         let right = self.linear(&hidden, "interaction.right.weight")?;
@@ -227,7 +283,9 @@ impl Head {
         let stop = stop.broadcast_add(self.weight("stop.bias")?)?;
         debug_assert_eq!(scores.dims(), [batch, n]);
         let stop_per_document = self.weight("stop.per_document")?.clone();
-        Ok((HeadOutput { scores, interaction, evidence, stop, stop_per_document }, hidden))
+        let output =
+            HeadOutput { scores, interaction, evidence, stop, stop_per_document, ensemble };
+        Ok((output, hidden))
     }
 
     /// (B, n, hidden) states that have seen the rest of their list.
@@ -281,6 +339,13 @@ impl HeadOutput {
             evidence: wide(self.evidence.i((b, ..n))?)?,
             stop: f64::from(self.stop.i(b)?.to_scalar::<f32>()?),
             stop_per_document: f64::from(self.stop_per_document.i(0)?.to_scalar::<f32>()?),
+            ensemble: match &self.ensemble {
+                Some(all) => {
+                    let members = (0..all.dim(2)?).map(|member| wide(all.i((b, ..n, member))?));
+                    members.collect::<Result<_>>()?
+                }
+                None => Vec::new(),
+            },
         })
     }
 }

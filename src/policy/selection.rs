@@ -10,7 +10,9 @@
 //! stop_per_document * |C|`, and
 //! `b(a) = (1 - eps) * softmax(l / tau)[a] + eps / |actions|`.
 //! A choice that is forced (only the stop is left, or `k_max` is reached) is no step and has no
-//! probability to record.
+//! probability to record. Exploration of one step of the greedy list is `explore.rs`.
+
+mod explore;
 
 use actors::types::{Exploration, SelectionLimits};
 use rand::Rng;
@@ -28,6 +30,9 @@ pub struct SelectionLogits {
     pub stop: f64,
     /// What each chosen document adds to the stop, whichever it is.
     pub stop_per_document: f64,
+    /// (members)(n) the scores as each member of an ensemble has them, which vote on the step that
+    /// [`Exploration::Explore`] draws; all else they share. Empty without an ensemble.
+    pub ensemble: Vec<Vec<f64>>,
 }
 
 /// Candidates' costs and the limits: everything that masks.
@@ -92,6 +97,7 @@ impl SelectionLogits {
             evidence: vec![0.0; n],
             stop,
             stop_per_document: 0.0,
+            ensemble: Vec::new(),
         }
     }
 
@@ -107,7 +113,11 @@ impl SelectionLogits {
         shape(self.interaction.len(), n * n, "interactions")?;
         shape(self.evidence.len(), n, "evidence terms")?;
         shape(masks.tokens.len(), n, "token counts")?;
-        let mut all = self.scores.iter().chain(&self.interaction).chain(&self.evidence);
+        for member in &self.ensemble {
+            shape(member.len(), n, "scores of a member of the ensemble")?;
+        }
+        let own = self.scores.iter().chain(&self.interaction).chain(&self.evidence);
+        let mut all = own.chain(self.ensemble.iter().flatten());
         let finite = all.all(|v| v.is_finite())
             && self.stop.is_finite()
             && self.stop_per_document.is_finite();
@@ -143,14 +153,18 @@ impl<'a> Walk<'a> {
 
     /// Unmasked actions with their logits; empty when the end is forced.
     fn actions(&self) -> Vec<(Action, f64)> {
+        self.actions_by(&self.logits.scores)
+    }
+
+    /// [`Walk::actions`] by other (n) scores.
+    fn actions_by(&self, scores: &[f64]) -> Vec<(Action, f64)> {
         let k = self.chosen.len();
         if k >= self.masks.limits.k_max as usize {
             return Vec::new();
         }
-        let n = self.logits.scores.len();
-        let mut actions: Vec<(Action, f64)> = (0..n)
+        let mut actions: Vec<(Action, f64)> = (0..scores.len())
             .filter(|&j| self.fits(j))
-            .map(|j| (Action::Document(j), self.document_logit(j)))
+            .map(|j| (Action::Document(j), self.document_logit(scores, j)))
             .collect();
         if !actions.is_empty() && k >= self.masks.limits.k_min as usize {
             actions.push((Action::Stop, self.stop_logit()));
@@ -158,14 +172,15 @@ impl<'a> Walk<'a> {
         actions
     }
 
-    fn document_logit(&self, j: usize) -> f64 {
-        let n = self.logits.scores.len();
+    /// Logit of document j by these (n) scores.
+    fn document_logit(&self, scores: &[f64], j: usize) -> f64 {
+        let n = scores.len();
         if self.chosen.is_empty() {
-            return self.logits.scores[j];
+            return scores[j];
         }
         let row = &self.logits.interaction[j * n..(j + 1) * n];
         let sum: f64 = self.chosen.iter().map(|&i| row[i]).sum();
-        self.logits.scores[j] + sum / self.chosen.len() as f64
+        scores[j] + sum / self.chosen.len() as f64
     }
 
     fn stop_logit(&self) -> f64 {
@@ -200,6 +215,10 @@ pub fn select(
     exploration: Exploration,
     rng: &mut impl Rng,
 ) -> Result<Selection, SelectionError> {
+    if let Exploration::Explore { share, temperature, epsilon } = exploration {
+        let one_step = explore::OneStep { share, temperature, epsilon };
+        return one_step.select(logits, masks, rng);
+    }
     let mut walk = Walk::new(logits, masks)?;
     let mut selection = Selection::default();
     loop {
@@ -208,12 +227,12 @@ pub fn select(
             break;
         }
         let (action, log_prob) = match exploration {
-            Exploration::Greedy => (best(&actions), 0.0),
             Exploration::Sample { temperature, epsilon } => {
                 let p = probabilities(&actions, temperature, epsilon);
                 let index = draw(&p, rng.random::<f64>());
                 (actions[index].0, p[index].ln())
             }
+            _ => (best(&actions), 0.0),
         };
         selection.step_log_probs.push(log_prob);
         match action {
@@ -255,7 +274,8 @@ fn draw(p: &[f64], u: f64) -> usize {
     last
 }
 
-/// Step log-probabilities, in nats, of a given selection under these logits.
+/// Step log-probabilities, in nats, of a given selection under these logits when every step is
+/// drawn.
 ///
 /// The stop is part of it exactly where it was a choice: a selection that ends while documents
 /// still fit and `k_max` is not reached has ended by the stop action.
@@ -266,8 +286,56 @@ pub fn log_probs(
     temperature: f64,
     epsilon: f64,
 ) -> Result<Vec<f64>, SelectionError> {
-    let mut walk = Walk::new(logits, masks)?;
     let mut steps = Vec::with_capacity(order.len() + 1);
+    along(logits, masks, order, |_, actions, index| {
+        steps.push(probabilities(actions, temperature, epsilon)[index].ln());
+    })?;
+    Ok(steps)
+}
+
+/// Conditional step log-probabilities, in nats, of a given selection under a policy that draws as
+/// `exploration` says: `ln P(first t + 1 steps) - ln P(first t steps)`, so that their sum is the
+/// log-probability of the selection. A step that is never taken after those before it has -∞, and
+/// so have all that follow it.
+///
+/// # Errors
+/// A selection that the masks forbid, or inputs that do not fit each other.
+pub fn behaviour_log_probs(
+    logits: &SelectionLogits,
+    masks: Masks<'_>,
+    order: &[u32],
+    exploration: Exploration,
+) -> Result<Vec<f64>, SelectionError> {
+    match exploration {
+        Exploration::Sample { temperature, epsilon } => {
+            log_probs(logits, masks, order, temperature, epsilon)
+        }
+        Exploration::Greedy => {
+            let mut steps = Vec::with_capacity(order.len() + 1);
+            let mut log_prob = 0.0;
+            along(logits, masks, order, |_, actions, index| {
+                if actions[index].0 != best(actions) {
+                    log_prob = f64::NEG_INFINITY;
+                }
+                steps.push(log_prob);
+            })?;
+            Ok(steps)
+        }
+        Exploration::Explore { share, temperature, epsilon } => {
+            explore::OneStep { share, temperature, epsilon }.log_probs(logits, masks, order)
+        }
+    }
+}
+
+/// Walks along a recorded selection, and shows `visit` each choice: the walk before it, the
+/// unmasked actions, and which of them was taken.
+fn along(
+    logits: &SelectionLogits,
+    masks: Masks<'_>,
+    order: &[u32],
+    mut visit: impl FnMut(&Walk<'_>, &[(Action, f64)], usize),
+) -> Result<(), SelectionError> {
+    let mut walk = Walk::new(logits, masks)?;
     let all = order.iter().map(|&j| Action::Document(j as usize)).chain([Action::Stop]);
     for (step, wanted) in all.enumerate() {
         let actions = walk.actions();
@@ -281,12 +349,12 @@ pub fn log_probs(
             };
             return Err(SelectionError::Masked { step, action });
         };
-        steps.push(probabilities(&actions, temperature, epsilon)[index].ln());
+        visit(&walk, &actions, index);
         if let Action::Document(j) = wanted {
             walk.take(j);
         }
     }
-    Ok(steps)
+    Ok(())
 }
 
 /// Which actions were open at each recorded step of a selection.
@@ -299,22 +367,17 @@ pub fn open_actions(
     order: &[u32],
 ) -> Result<Vec<Vec<bool>>, SelectionError> {
     let logits = SelectionLogits::from_scores(vec![0.0; n], 0.0);
-    let steps = log_probs(&logits, masks, order, 1.0, 0.0)?.len();
-    let mut walk = Walk::new(&logits, masks)?;
-    let mut rows = Vec::with_capacity(steps);
-    for step in 0..steps {
+    let mut rows = Vec::with_capacity(order.len() + 1);
+    along(&logits, masks, order, |_, actions, _| {
         let mut row = vec![false; n + 1];
-        for (action, _) in walk.actions() {
+        for (action, _) in actions {
             match action {
-                Action::Document(j) => row[j] = true,
+                Action::Document(j) => row[*j] = true,
                 Action::Stop => row[n] = true,
             }
         }
         rows.push(row);
-        if let Some(&j) = order.get(step) {
-            walk.take(j as usize);
-        }
-    }
+    })?;
     Ok(rows)
 }
 

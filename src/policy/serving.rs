@@ -249,13 +249,12 @@ impl EncoderPolicy {
         let masks = Masks { tokens: &prepared.tokens, limits: request.limits };
         let selection = select(&logits, masks, request.exploration, rng)
             .map_err(|error| PolicyError::Model(error.to_string()))?;
-        let deviates = match request.exploration {
-            Exploration::Greedy => None,
-            Exploration::Sample { .. } => {
-                let greedy = select(&logits, masks, Exploration::Greedy, rng)
-                    .map_err(|error| PolicyError::Model(error.to_string()))?;
-                Some(greedy.order != selection.order)
-            }
+        let deviates = if request.exploration.has_chance() {
+            let greedy = select(&logits, masks, Exploration::Greedy, rng)
+                .map_err(|error| PolicyError::Model(error.to_string()))?;
+            Some(greedy.order != selection.order)
+        } else {
+            None
         };
         Ok(Decision {
             id: request.id.clone(),

@@ -22,13 +22,15 @@ pub struct GateConfig {
     pub queries_min: usize,
     /// Least gain in mean reward over the champion.
     pub gain_min: f64,
-    /// How far below 0 the 95% interval of the difference may reach.
+    /// How far below 0 the interval of the difference may reach.
     pub tolerance: f64,
+    /// Chance that any of all successive looks at logged rewards is wrong; 0.05 gives 95%.
+    pub alpha: f64,
 }
 
 impl Default for GateConfig {
     fn default() -> Self {
-        Self { queries_min: 16, gain_min: 0.0, tolerance: 0.02 }
+        Self { queries_min: 16, gain_min: 0.0, tolerance: 0.02, alpha: 0.05 }
     }
 }
 
@@ -44,6 +46,9 @@ impl GateConfig {
         }
         if !(self.tolerance >= 0.0 && self.tolerance.is_finite()) {
             return bad("tolerance", "at least 0");
+        }
+        if !(self.alpha > 0.0 && self.alpha < 0.5) {
+            return bad("alpha", "above 0 and below 0.5");
         }
         Ok(())
     }

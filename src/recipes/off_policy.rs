@@ -45,10 +45,8 @@ pub fn conduct(
     let logits = list_logits(target.head, &states, device)
         .map_err(|error| LearnError::Model(error.to_string()))?;
     Ok(match exploration.unwrap_or(decision.exploration) {
-        Exploration::Sample { temperature, epsilon } => {
-            Ok(Conduct::Draws { logits, temperature, epsilon })
-        }
         Exploration::Greedy => greedy(&logits, decision),
+        exploration => Ok(Conduct::Draws { logits, exploration }),
     })
 }
 

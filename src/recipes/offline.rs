@@ -211,7 +211,7 @@ pub async fn train<L: Learner + 'static>(
         }
         let (holdout, train): (Vec<Sample>, Vec<Sample>) =
             samples.into_iter().partition(|s| keys.contains(s.episode.query.id.as_str()));
-        let batch = Batch { train, holdout };
+        let batch = Batch { train, holdout, ..Batch::default() };
         let version = PolicyVersion(champion.version.0 + 1);
         let held = Arc::clone(&learner);
         let outcome = tokio::task::spawn_blocking(move || {

@@ -38,6 +38,7 @@ use crate::policy::optimizer::OptimizerError;
 use crate::policy::reader::PairReader;
 use crate::policy::serving::{self, PolicyWeights};
 use crate::recipes::gate;
+use crate::recipes::logged::{self, Kind, Knowledge, Recipe};
 use actors::ports::{Batch, Environment, Examination, LearnError, LearnReport, Learner};
 use actors::types::{PolicySnapshot, PolicyStamp, PolicyVersion, Sample};
 use candle_core::Device;
@@ -66,6 +67,8 @@ pub struct OnlineLearner {
     environment: Arc<dyn Environment>,
     /// The encoder to fine-tune; `None` while the trunk stays frozen.
     base: Option<Arc<PairReader>>,
+    /// What the last update from the log knows of rewards: the gate's control variate.
+    knowledge: Option<Knowledge>,
 }
 
 impl OnlineLearner {
@@ -77,7 +80,7 @@ impl OnlineLearner {
         device: Device,
     ) -> Result<Self, LearnError> {
         let champion = load(champion, &device)?;
-        Ok(Self { config, device, champion, environment, base: None })
+        Ok(Self { config, device, champion, environment, base: None, knowledge: None })
     }
 
     /// Trains the encoder too (`full`): states are read anew by a trunk of the policy's own. `base`
@@ -97,6 +100,43 @@ impl OnlineLearner {
             self.champion.source = Some(source);
         }
         Ok(())
+    }
+
+    /// Trains on logged decisions alone.
+    fn update_from_log(
+        &mut self,
+        kind: Kind,
+        batch: &Batch,
+        version: PolicyVersion,
+    ) -> Result<(PolicySnapshot, LearnReport), LearnError> {
+        if self.base.is_some() {
+            return Err(LearnError::Model(
+                "objectives that learn from the log train the head alone: set policy.trainable = \
+                 \"head\""
+                    .to_owned(),
+            ));
+        }
+        let champion = &self.champion.weights;
+        let (head, report, knowledge) =
+            logged::update(&self.logged(kind, version), &champion.head, batch)?;
+        let weights = PolicyWeights { head, ..champion.clone() };
+        self.knowledge = Some(knowledge);
+        let bytes = serving::to_bytes(&weights).map_err(LearnError::Model)?;
+        let recipe = format!("online/{}", self.config.objective.name());
+        let parent = Some(self.champion.stamp.version);
+        Ok((PolicySnapshot::new(version, parent, recipe, bytes), report))
+    }
+
+    fn logged(&self, kind: Kind, version: PolicyVersion) -> Recipe<'_> {
+        Recipe {
+            config: &self.config.logged,
+            kind,
+            temperature: self.config.temperature,
+            weight_decay: self.config.weight_decay,
+            gradient_norm_max: self.config.gradient_norm_max,
+            device: &self.device,
+            seed: self.config.seed ^ version.0,
+        }
     }
 
     fn contender(&self) -> Contender<'_> {
@@ -206,6 +246,9 @@ impl Learner for OnlineLearner {
         batch: &Batch,
         version: PolicyVersion,
     ) -> Result<(PolicySnapshot, LearnReport), LearnError> {
+        if let Some(kind) = self.config.objective.logged() {
+            return self.update_from_log(kind, batch, version);
+        }
         let mut rng = StdRng::seed_from_u64(self.config.seed ^ version.0);
         self.prepare()?;
         let (mut groups, refused) = groups::collect(
@@ -245,6 +288,12 @@ impl Learner for OnlineLearner {
     ) -> Result<Examination, LearnError> {
         self.prepare()?;
         let Champion { weights, stamp, .. } = load(candidate, &self.device)?;
+        if let (Some(kind), Some(knowledge)) = (self.config.objective.logged(), &self.knowledge) {
+            let recipe = self.logged(kind, candidate.version);
+            let heads = (&self.champion.weights.head, &weights.head);
+            let rules = (&self.config.gate, &recipe);
+            return logged::examine(rules, heads, holdout, knowledge, candidate.version.0);
+        }
         let source = StateSource::new(self.base.as_ref(), &weights, &stamp)?;
         gate::examine(
             &self.config.gate,

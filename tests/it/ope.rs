@@ -135,6 +135,7 @@ fn reward_of(episode: &Episode, verdict: Verdict) -> RewardRecord {
     RewardRecord {
         schema: 1,
         decision_id: episode.decision_id().unwrap().clone(),
+        revision: 0,
         verdict,
         references: Vec::new(),
         judge: "test".to_owned(),

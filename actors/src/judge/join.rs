@@ -330,6 +330,7 @@ impl Joiner {
         let reward = RewardRecord {
             schema: SCHEMA_VERSION,
             decision_id: id.clone(),
+            revision: 0,
             verdict,
             references,
             judge,

@@ -6,7 +6,7 @@
 use super::{Args, SwapFailure, UpdateOutcome, retention};
 use crate::bounds::{caught, guarded};
 use crate::compute::Compute;
-use crate::ports::{self, Batch, EventLog, Examination, LearnError, LearnReport, Stream};
+use crate::ports::{self, EventLog, Examination, LearnError, LearnReport, Stream};
 use crate::rollout::Path;
 use crate::tail::{read_all, record};
 use crate::telemetry;
@@ -89,15 +89,14 @@ impl Trainer {
     ) -> Result<(PolicySnapshot, LearnReport, Examination), UpdateOutcome> {
         let config = args.config;
         let deadline = Instant::now() + Duration::from_millis(config.publish_deadline_ms);
-        let Batch { train, holdout } =
-            (args.sample)((config.train_max, config.holdout_max, deadline))
-                .await
-                .map_err(|reason| failed("sample", &reason))?;
-        if train.is_empty() {
+        let batch = (args.sample)((config.train_max, config.holdout_max, deadline))
+            .await
+            .map_err(|reason| failed("sample", &reason))?;
+        if batch.train.is_empty() {
             return Err(UpdateOutcome::TooLittle { reason: "no judged episode yet".to_owned() });
         }
         let version = self.next;
-        let batch = Batch { train, holdout: holdout.clone() };
+        let holdout = batch.holdout.clone();
         let train = move |model: &mut Model| learner(model)?.update(&batch, version);
         let (snapshot, report) =
             self.run(args, train).await.map_err(|lost| lost.into_outcome("train"))?;

@@ -1,15 +1,19 @@
 //! What turns judged episodes into better weights.
 
-use crate::types::{PolicySnapshot, PolicyState, PolicyVersion, Sample, StageEvidence};
+use crate::types::{Episode, PolicySnapshot, PolicyState, PolicyVersion, Sample, StageEvidence};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
-/// Judged episodes handed to one update.
+/// Decisions handed to one update.
 #[derive(Debug, Clone, Default)]
 pub struct Batch {
-    /// Trained on.
+    /// Trained on: judged, and all of them older than the hold-out.
     pub train: Vec<Sample>,
-    /// Never trained on: the gate examines candidates here.
+    /// Never trained on: the gate examines candidates here. The newest of the judged.
     pub holdout: Vec<Sample>,
+    /// Decisions of the same time, and drawn at the same rate, that got no reward: who answers is
+    /// estimated against them.
+    pub unanswered: Vec<Episode>,
 }
 
 /// What one update did.
@@ -29,6 +33,9 @@ pub struct LearnReport {
     pub clip_fraction: f64,
     /// Mean reward of the trained samples.
     pub reward_mean: f64,
+    /// What else the algorithm says of itself, by name: rows by kind, effective sample size, …
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub figures: BTreeMap<String, f64>,
 }
 
 /// The gate's finding on one candidate.

@@ -4,17 +4,16 @@
 
 use super::*;
 use crate::types::{
-    CandidateStates, Decision, Episode, Exploration, Gate, Outcome, PolicyStamp, Reward,
+    CandidateStates, Decision, Episode, Exploration, Gate, Outcome, PolicyStamp, Query, Reward,
     SelectionLimits,
 };
 use rand::SeedableRng;
 
 fn bounds() -> Bounds {
-    let holdout_key = "cluster".to_owned();
-    Bounds { capacity: 3, staleness_max: 2, holdout_fraction: 0.5, holdout_key }
+    Bounds { capacity: 3, staleness_max: 2, holdout_fraction: 0.5 }
 }
 
-fn sample(id: &str, text: &str, version: u64) -> Sample {
+fn sample(id: &str, text: &str, version: u64) -> Ended {
     let decision = Decision {
         id: id.into(),
         gate: Gate::Retrieve,
@@ -43,8 +42,25 @@ fn sample(id: &str, text: &str, version: u64) -> Sample {
         finished_ms: 0,
         duration_ms: 0,
     };
-    let reward = Reward { total: 1.0, parts: Vec::new() };
-    Sample { episode, reward, references: Vec::new() }
+    Ended { episode, evidence: worth(1.0), revision: 0 }
+}
+
+fn worth(total: f64) -> Evidence {
+    Some((Reward { total, parts: Vec::new() }, Vec::new()))
+}
+
+fn at(id: &str, finished_ms: u64, evidence: Evidence) -> Ended {
+    let mut ended = sample(id, id, 0);
+    ended.episode.finished_ms = finished_ms;
+    Ended { evidence, ..ended }
+}
+
+fn ids<'a>(episodes: impl Iterator<Item = &'a Episode>) -> Vec<&'a str> {
+    episodes.filter_map(|episode| episode.decision_id().map(DecisionId::as_str)).collect()
+}
+
+fn all(buffer: &ReplayBuffer) -> Batch {
+    buffer.sample(usize::MAX, usize::MAX, &mut StdRng::seed_from_u64(1))
 }
 
 #[test]
@@ -82,21 +98,60 @@ fn a_log_probability_that_is_none_cannot_be_trained_on() {
 }
 
 #[test]
-fn phrasings_never_straddle_the_split_and_both_sides_are_used() {
-    let buffer = ReplayBuffer::new(bounds());
-    let side = |text: &str, cluster: Option<&str>| {
-        let metadata = cluster.map(|name| ("cluster".to_owned(), name.to_owned()));
-        let metadata = metadata.into_iter().collect();
-        buffer.is_holdout(&Query { text: text.to_owned(), metadata, ..Query::default() })
-    };
-    let mut held = 0;
-    for n in 0..1_000 {
-        let cluster = format!("c{n}");
-        assert_eq!(side("who", Some(&cluster)), side("which one", Some(&cluster)));
-        assert_eq!(side(&format!("Who is {n}?"), None), side(&format!("who  is {n}"), None));
-        held += usize::from(side("who", Some(&cluster)));
+fn the_newest_are_held_out_and_those_of_one_time_by_their_names() {
+    let mut buffer = ReplayBuffer::new(Bounds { capacity: 9, holdout_fraction: 0.4, ..bounds() });
+    for (id, time) in [("late", 9), ("b", 5), ("a", 5), ("c", 5), ("old", 1)] {
+        buffer.insert(at(id, time, worth(1.0)), PolicyVersion(0));
     }
-    assert!((400..600).contains(&held), "{held} of 1000 are held out");
+    let batch = all(&buffer);
+    assert_eq!(ids(batch.train.iter().map(|s| &s.episode)), ["old", "a", "b"]);
+    assert_eq!(ids(batch.holdout.iter().map(|s| &s.episode)), ["c", "late"]);
+    let mut one = ReplayBuffer::new(bounds());
+    one.insert(at("a", 1, worth(1.0)), PolicyVersion(0));
+    assert_eq!((all(&one).train.len(), all(&one).holdout.len()), (1, 0), "one is trained on");
+}
+
+#[test]
+fn an_unanswered_decision_is_kept_until_its_reward_comes() {
+    let mut buffer = ReplayBuffer::new(bounds());
+    for id in ["a", "b", "c", "d"] {
+        assert_eq!(buffer.insert(at(id, 1, None), PolicyVersion(0)).0, Inserted::Kept);
+    }
+    assert_eq!((buffer.len(), buffer.unanswered()), (0, 3), "bounded like the samples");
+    assert_eq!(buffer.revise(&"a".into(), worth(0.5), 1).0, Inserted::Refused, "it left");
+    assert_eq!(buffer.revise(&"c".into(), worth(0.5), 1).0, Inserted::Kept);
+    let batch = all(&buffer);
+    assert_eq!(ids(batch.unanswered.iter()), ["b", "d"]);
+    assert_eq!(ids(batch.train.iter().map(|s| &s.episode)), ["c"]);
+    assert_eq!(buffer.dropped(), Dropped::default());
+}
+
+#[test]
+fn a_later_reward_replaces_an_earlier_one_and_never_the_other_way_round() {
+    let mut buffer = ReplayBuffer::new(bounds());
+    buffer.insert(at("a", 1, worth(0.25)), PolicyVersion(0));
+    let revised = |buffer: &mut ReplayBuffer, total, revision| {
+        let (revised, gone) = buffer.revise(&"a".into(), worth(total), revision);
+        assert!(gone.is_empty());
+        (revised, all(buffer).train.iter().map(|s| s.reward.total).collect::<Vec<_>>())
+    };
+    assert_eq!(revised(&mut buffer, 1.0, 2), (Inserted::Kept, vec![1.0]));
+    assert_eq!(revised(&mut buffer, 0.5, 1), (Inserted::Refused, vec![1.0]), "it came before");
+    assert_eq!(revised(&mut buffer, 0.5, 2), (Inserted::Refused, vec![1.0]), "a repeat");
+    assert_eq!((buffer.len(), buffer.revision(&"a".into())), (1, Some(2)));
+}
+
+#[test]
+fn the_share_of_answers_in_a_batch_is_that_of_the_traffic() {
+    let mut buffer = ReplayBuffer::new(Bounds { capacity: 400, ..bounds() });
+    for n in 0..400_u64 {
+        let evidence = if n % 4 == 0 { worth(1.0) } else { None };
+        buffer.insert(at(&format!("{n:03}"), n, evidence), PolicyVersion(0));
+    }
+    let batch = buffer.sample(25, 10, &mut StdRng::seed_from_u64(1));
+    assert_eq!((batch.train.len(), batch.holdout.len()), (25, 10));
+    let newest = batch.unanswered.iter().filter(|episode| episode.finished_ms >= 200).count();
+    assert_eq!((batch.unanswered.len() - newest, newest), (75, 30), "three for one, on both sides");
 }
 
 #[test]

@@ -7,15 +7,16 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// Judged episodes kept, ≥ 1.
+    /// Judged episodes kept, ≥ 1, and as many that got no reward.
     pub capacity: usize,
     /// Episodes without a reward yet, and rewards without an episode yet, kept at most, ≥ 1 each.
     pub waiting_max: usize,
     /// Versions a sample may lag behind serving.
     pub staleness_max: u64,
-    /// Share of queries held out for examinations, in [0, 1).
+    /// Share of the judged episodes held out for examinations, in [0, 1): the newest. Of exported
+    /// questions this share by a hash.
     pub holdout_fraction: f64,
-    /// Metadata key whose value groups queries that must not straddle the split.
+    /// Metadata key whose value groups questions that must not straddle the split of an export.
     pub holdout_key: String,
     /// Records read in one step, ≥ 1.
     pub poll_max: usize,

@@ -5,21 +5,19 @@
 
 use super::{Config, Observed};
 use crate::ports::{Batch, Commit, Record, Stream};
-use crate::replay::{Bounds, Dropped, Inserted, ReplayBuffer};
+use crate::replay::{Bounds, ByArrival, Dropped, Ended, Evidence, Inserted, ReplayBuffer};
 use crate::tail::{self, Origin, Watermarks};
 use crate::telemetry;
-use crate::types::{
-    DecisionId, Episode, Outcome, PolicyVersion, Reward, RewardRecord, Sample, Verdict,
-};
+use crate::types::{DecisionId, Episode, Outcome, PolicyVersion, RewardRecord, Verdict};
 use rand::rngs::StdRng;
 use serde::Deserialize;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
 /// All that is rebuilt from the log.
 pub(super) struct Memory {
     buffer: ReplayBuffer,
-    episodes: Waiting<Episode>,
-    rewards: Waiting<(Reward, Vec<String>)>,
+    episodes: ByArrival<(Episode, Origin)>,
+    rewards: ByArrival<(Judged, Origin)>,
     kept: BTreeMap<DecisionId, [Origin; 2]>,
     watermarks: Watermarks,
     committed: Vec<Origin>,
@@ -27,37 +25,8 @@ pub(super) struct Memory {
     counters: Observed,
 }
 
-/// One side of the join, oldest dropped first.
-struct Waiting<T> {
-    values: BTreeMap<DecisionId, (T, Origin)>,
-    order: VecDeque<DecisionId>,
-}
-
-impl<T> Waiting<T> {
-    fn new() -> Self {
-        Self { values: BTreeMap::new(), order: VecDeque::new() }
-    }
-
-    /// Keeps a value; gives the origins that are no longer needed.
-    fn insert(&mut self, id: DecisionId, value: T, origin: Origin, max: usize) -> Vec<Origin> {
-        let mut gone = Vec::new();
-        match self.values.insert(id.clone(), (value, origin)) {
-            Some((_, earlier)) => gone.push(earlier),
-            None => self.order.push_back(id),
-        }
-        while self.values.len() > max {
-            let Some(oldest) = self.order.pop_front() else { break };
-            gone.extend(self.values.remove(&oldest).map(|(_, origin)| origin));
-        }
-        gone
-    }
-
-    fn remove(&mut self, id: &DecisionId) -> Option<(T, Origin)> {
-        let found = self.values.remove(id)?;
-        self.order.retain(|other| other != id);
-        Some(found)
-    }
-}
+/// What waits for its other half: evidence with its number, or an episode.
+type Judged = (Evidence, u32);
 
 impl Memory {
     pub(super) fn new(config: &Config) -> Self {
@@ -65,12 +34,11 @@ impl Memory {
             capacity: config.capacity,
             staleness_max: config.staleness_max,
             holdout_fraction: config.holdout_fraction,
-            holdout_key: config.holdout_key.clone(),
         };
         Self {
             buffer: ReplayBuffer::new(bounds),
-            episodes: Waiting::new(),
-            rewards: Waiting::new(),
+            episodes: ByArrival::new(),
+            rewards: ByArrival::new(),
             kept: BTreeMap::new(),
             watermarks: Watermarks::default(),
             committed: Vec::new(),
@@ -107,8 +75,9 @@ impl Memory {
         Observed {
             samples: self.buffer.len() as u64,
             dropped: self.buffer.dropped(),
-            waiting_episodes: self.episodes.values.len() as u64,
-            waiting_rewards: self.rewards.values.len() as u64,
+            unanswered: self.buffer.unanswered() as u64,
+            waiting_episodes: self.episodes.len() as u64,
+            waiting_rewards: self.rewards.len() as u64,
             staleness_max: self.buffer.staleness_max(serving),
             ..self.counters
         }
@@ -150,39 +119,77 @@ impl Memory {
         if matches!(episode.outcome, Outcome::Failed { .. }) || self.buffer.contains(&id) {
             return vec![origin];
         }
-        let gone = self.episodes.insert(id, episode, origin, self.waiting_max);
-        self.counters.waiting_dropped += gone.len() as u64;
+        let mut gone: Vec<Origin> = self
+            .episodes
+            .insert(id, (episode, origin))
+            .map(|(_, earlier)| earlier)
+            .into_iter()
+            .collect();
+        while let Some((_, (_, oldest))) = self.episodes.pop_beyond(self.waiting_max) {
+            gone.push(oldest);
+            self.counters.waiting_dropped += 1;
+        }
         gone
     }
 
     fn reward(&mut self, record: RewardRecord, origin: Origin) -> Vec<Origin> {
-        let Verdict::Scored { reward } = record.verdict else {
-            self.counters.unrewarded += 1;
-            let waiting = self.episodes.remove(&record.decision_id);
-            return waiting.map(|(_, origin)| origin).into_iter().chain([origin]).collect();
+        let id = record.decision_id;
+        let evidence = match record.verdict {
+            Verdict::Scored { reward } => Some((reward, record.references)),
+            _ => {
+                self.counters.unrewarded += 1;
+                None
+            }
         };
-        if self.buffer.contains(&record.decision_id) {
+        if self.buffer.contains(&id) {
+            return self.revise(&id, evidence, (record.revision, origin));
+        }
+        let known = self.rewards.get(&id).map(|((_, revision), _)| *revision);
+        if known.is_some_and(|known| known >= record.revision) {
             return vec![origin];
         }
-        let value = (reward, record.references);
-        let gone = self.rewards.insert(record.decision_id, value, origin, self.waiting_max);
-        self.counters.waiting_dropped += gone.len() as u64;
+        let waiting = ((evidence, record.revision), origin);
+        let mut gone: Vec<Origin> =
+            self.rewards.insert(id, waiting).map(|(_, earlier)| earlier).into_iter().collect();
+        while let Some((_, (_, oldest))) = self.rewards.pop_beyond(self.waiting_max) {
+            gone.push(oldest);
+            self.counters.waiting_dropped += 1;
+        }
         gone
     }
 
-    /// Makes a sample once both sides are there.
+    /// Later evidence on a decision that is kept; gives the record that is no longer needed.
+    fn revise(
+        &mut self,
+        id: &DecisionId,
+        evidence: Evidence,
+        (revision, origin): (u32, Origin),
+    ) -> Vec<Origin> {
+        let before = self.buffer.dropped();
+        let (revised, gone) = self.buffer.revise(id, evidence, revision);
+        count_drops(before, self.buffer.dropped());
+        if revised == Inserted::Refused {
+            return vec![origin];
+        }
+        self.counters.revised += 1;
+        let earlier = self.kept.get_mut(id).map(|kept| std::mem::replace(&mut kept[1], origin));
+        self.release(&gone);
+        earlier.into_iter().collect()
+    }
+
+    /// Puts a decision into the buffer once both sides are there.
     fn join(&mut self, id: &DecisionId, serving: PolicyVersion) {
-        if !self.rewards.values.contains_key(id) {
+        if self.rewards.get(id).is_none() {
             return;
         }
         let Some((episode, first)) = self.episodes.remove(id) else { return };
-        let Some(((reward, references), second)) = self.rewards.remove(id) else { return };
+        let Some(((evidence, revision), second)) = self.rewards.remove(id) else { return };
         let before = self.buffer.dropped();
-        let sample = Sample { episode, reward, references };
-        let (inserted, gone) = self.buffer.insert(sample, serving);
+        let is_judged = evidence.is_some();
+        let (inserted, gone) = self.buffer.insert(Ended { episode, evidence, revision }, serving);
         count_drops(before, self.buffer.dropped());
         if inserted == Inserted::Kept {
-            self.counters.inserted += 1;
+            self.counters.inserted += u64::from(is_judged);
             self.kept.insert(id.clone(), [first, second]);
         } else {
             self.watermarks.release(first);

@@ -165,7 +165,7 @@ impl ServiceConfig {
         }
         at_least_one("top_n", self.top_n as u64)?;
         validate_limits("limits", &self.limits)?;
-        validate_exploration("exploration", &self.exploration)?;
+        self.exploration.validate().map_err(within("exploration"))?;
         at_least_one("admission.in_flight_max", self.admission.in_flight_max as u64)?;
         at_least_one("admission.queue_wait_ms", self.admission.queue_wait_ms)?;
         at_least_one("supervision.window_ms", self.supervision.window_ms)?;
@@ -180,7 +180,7 @@ impl ServiceConfig {
         self.replay_buffer.validate().map_err(within("replay_buffer"))?;
         self.exploration_budget.validate().map_err(within("exploration_budget"))?;
         if let Some(widened) = &self.exploration_budget.widened {
-            validate_exploration("exploration_budget.widened", widened)?;
+            widened.validate().map_err(within("exploration_budget.widened"))?;
         }
         self.learner.validate().map_err(within("learner"))?;
         self.promotion.validate().map_err(within("promotion"))?;
@@ -208,20 +208,4 @@ pub(super) fn validate_limits(field: &str, limits: &SelectionLimits) -> Result<(
         return Err(format!("{field}.k_min: {} is above k_max {}", limits.k_min, limits.k_max));
     }
     Ok(())
-}
-
-/// Checks temperature > 0 and epsilon in [0, 1], naming the field.
-pub(super) fn validate_exploration(field: &str, exploration: &Exploration) -> Result<(), String> {
-    match *exploration {
-        Exploration::Greedy => Ok(()),
-        Exploration::Sample { temperature, .. }
-            if !(temperature.is_finite() && temperature > 0.0) =>
-        {
-            Err(format!("{field}.temperature: {temperature} must be a finite number above 0"))
-        }
-        Exploration::Sample { epsilon, .. } if !(0.0..=1.0).contains(&epsilon) => {
-            Err(format!("{field}.epsilon: {epsilon} must lie in [0, 1]"))
-        }
-        Exploration::Sample { .. } => Ok(()),
-    }
 }

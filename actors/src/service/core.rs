@@ -1,11 +1,11 @@
 //! What the children and the handle share: the addresses, the door, and how a query is let in.
 
-use super::config::{validate_exploration, validate_limits};
+use super::config::validate_limits;
 use super::door::Door;
 use super::{Exploring, Overrides, Ports, ServiceConfig, ServiceError};
 use crate::bounds::entropy_seed;
 use crate::episode::{self, Context, Experiments, Failure, Request};
-use crate::rollout::{Budget, Draw, Routing, unit_of};
+use crate::rollout::{Aside, Budget, Routing, unit_of};
 use crate::slot::Slot;
 use crate::telemetry;
 use crate::types::{Arm, DecisionId, Exploration, PolicyStamp, Query, QueryId, Served, next_id};
@@ -88,7 +88,10 @@ impl Core {
             intake: slot("intake", attempts, has_intake),
             promoter: slot("promoter", attempts, config.roles.learn),
             routing,
-            budget: Mutex::new((Budget::new(config.exploration_budget, ports.clock.now_ms()), 0)),
+            budget: Mutex::new((
+                Budget::new(config.exploration_budget.clone(), ports.clock.now_ms()),
+                0,
+            )),
             rng: Mutex::new(StdRng::seed_from_u64(seed)),
             ports,
             config,
@@ -106,11 +109,10 @@ impl Core {
             let reason = "this process does not run the role serve".to_owned();
             return Err(self.door.refuse(ServiceError::NotServing(reason)));
         }
-        let request = self
+        let (request, aside) = self
             .request(query, overrides, is_rerank)
             .map_err(|reason| self.door.refuse(ServiceError::Refused(reason)))?;
-        let was_taken = request.exploration != Exploration::Greedy;
-        let mut taken = Taken { core: was_taken.then(|| Arc::clone(&self)), has_deviated: false };
+        let mut taken = Taken { core: Arc::clone(&self), aside, has_deviated: false };
         let passage = self.door.enter().await?;
         let core = Arc::clone(&self);
         let episode = async move {
@@ -136,7 +138,7 @@ impl Core {
         mut query: Query,
         overrides: Overrides,
         is_rerank: bool,
-    ) -> Result<Request, String> {
+    ) -> Result<(Request, Option<Aside>), String> {
         let bounds = self.config.episode;
         if query.text.trim().is_empty() {
             return Err("query: must not be empty".to_owned());
@@ -164,7 +166,7 @@ impl Core {
         let limits = overrides.limits.unwrap_or(self.config.limits);
         validate_limits("limits", &limits)?;
         let exploration = overrides.exploration.unwrap_or(self.exploration_now());
-        validate_exploration("exploration", &exploration)?;
+        exploration.validate().map_err(|reason| format!("exploration.{reason}"))?;
         if query.id.as_str().is_empty() {
             query.id = QueryId(self.draw_id("q"));
         }
@@ -172,7 +174,10 @@ impl Core {
             query.time_ms = self.ports.clock.now_ms();
         }
         let decision_id = DecisionId(self.draw_id("d"));
-        let (exploration, is_budget_spent) = self.within_budget(exploration);
+        let wanted = exploration.has_chance();
+        let aside = if wanted { self.set_aside(&query) } else { None };
+        let is_budget_spent = wanted && aside.is_none();
+        let exploration = if is_budget_spent { Exploration::Greedy } else { exploration };
         let mut assignment =
             self.routing.borrow().assign(unit_of(&query, self.config.promotion.unit));
         if let (true, Arm::Interleaved { .. }) = (is_rerank, assignment.arm) {
@@ -180,7 +185,7 @@ impl Core {
             assignment.arm = Arm::Champion;
             assignment.experiments.clear();
         }
-        Ok(Request {
+        let request = Request {
             query,
             decision_id,
             top_n,
@@ -189,7 +194,8 @@ impl Core {
             is_budget_spent,
             assignment,
             is_rerank,
-        })
+        };
+        Ok((request, aside))
     }
 
     /// How decisions are drawn now: wider while an alarm holds, if so configured.
@@ -202,28 +208,23 @@ impl Core {
         }
     }
 
-    fn within_budget(&self, exploration: Exploration) -> (Exploration, bool) {
-        if exploration == Exploration::Greedy {
-            return (exploration, false);
-        }
+    /// Sets aside what a query may cost that explores; `None` where the budget is spent.
+    fn set_aside(&self, query: &Query) -> Option<Aside> {
         let mut budget = self.budget.lock().unwrap_or_else(PoisonError::into_inner);
-        let draw = budget.0.take(self.ports.clock.now_ms());
+        let aside = budget.0.take(&query.metadata, self.ports.clock.now_ms());
         if self.config.exploration_budget.per_hour.is_some() {
             telemetry::level(telemetry::BUDGET_LEFT, budget.0.left());
         }
-        match draw {
-            Draw::AsAsked => (exploration, false),
-            Draw::Greedy => {
-                budget.1 += 1;
-                telemetry::count(telemetry::BUDGET_SPENT, "reason", "budget");
-                (Exploration::Greedy, true)
-            }
+        if aside.is_none() {
+            budget.1 += 1;
+            telemetry::count(telemetry::BUDGET_SPENT, "reason", "budget");
         }
+        aside
     }
 
-    fn settle(&self, has_deviated: bool) {
+    fn settle(&self, aside: Aside, has_deviated: bool) {
         let mut budget = self.budget.lock().unwrap_or_else(PoisonError::into_inner);
-        budget.0.settle(has_deviated);
+        budget.0.settle(aside, has_deviated);
     }
 
     /// What exploration may still cost.
@@ -241,14 +242,16 @@ impl Core {
 
 /// What a query set aside of the budget of exploration; settled however the query ends.
 struct Taken {
-    core: Option<Arc<Core>>,
+    core: Arc<Core>,
+    /// `None` for a query that does not explore.
+    aside: Option<Aside>,
     has_deviated: bool,
 }
 
 impl Drop for Taken {
     fn drop(&mut self) {
-        if let Some(core) = &self.core {
-            core.settle(self.has_deviated);
+        if let Some(aside) = self.aside.take() {
+            self.core.settle(aside, self.has_deviated);
         }
     }
 }

@@ -41,6 +41,48 @@ pub enum Exploration {
         /// Share of uniform choice among the unmasked actions, in [0, 1].
         epsilon: f64,
     },
+    /// The greedy list, but in a share of the decisions exactly one of its steps, each as likely as
+    /// another, is drawn from `(1 - epsilon) * proposal + epsilon * uniform`, and the greedy rule
+    /// goes on from there. The proposal is `softmax(logits / temperature)`, or the votes of an
+    /// ensemble where the weights have one.
+    Explore {
+        /// Share of the decisions in which a step is drawn, in [0, 1].
+        share: f64,
+        /// Softmax temperature of the drawn step, > 0; an ensemble does without.
+        temperature: f64,
+        /// Share of uniform choice among the unmasked actions of the drawn step, in [0, 1].
+        epsilon: f64,
+    },
+}
+
+impl Exploration {
+    /// Checks every value; the error names the first that is wrong and what it may be.
+    pub fn validate(&self) -> Result<(), String> {
+        let (share, temperature, epsilon) = match *self {
+            Self::Greedy => return Ok(()),
+            Self::Sample { temperature, epsilon } => (1.0, temperature, epsilon),
+            Self::Explore { share, temperature, epsilon } => (share, temperature, epsilon),
+        };
+        if !(0.0..=1.0).contains(&share) {
+            return Err(format!("share: {share} must lie in [0, 1]"));
+        }
+        if !(temperature.is_finite() && temperature > 0.0) {
+            return Err(format!("temperature: {temperature} must be a finite number above 0"));
+        }
+        if !(0.0..=1.0).contains(&epsilon) {
+            return Err(format!("epsilon: {epsilon} must lie in [0, 1]"));
+        }
+        Ok(())
+    }
+
+    /// Whether chance has a part in such a decision.
+    pub fn has_chance(&self) -> bool {
+        match *self {
+            Self::Greedy => false,
+            Self::Sample { .. } => true,
+            Self::Explore { share, .. } => share > 0.0,
+        }
+    }
 }
 
 /// Which weights decided.
@@ -156,8 +198,10 @@ pub struct Decision {
     pub rewrite: u32,
     /// Chosen candidates in the order the generator sees them: indices into the candidate list.
     pub order: Vec<u32>,
-    /// Natural log-probability under the *behaviour* policy of each step: one for each document,
-    /// and a last one for the stop where the stop was a choice. Each ≤ 0; all 0 when greedy.
+    /// Natural log-probability under the *behaviour* policy of each step, given the steps before
+    /// it: one for each document, and a last one for the stop where the stop was a choice. Each
+    /// ≤ 0; all 0 when greedy. Their sum is the log-probability of the list, the coin that decides
+    /// whether to explore included.
     pub step_log_probs: Vec<f64>,
     /// The scores that were ranked: one logit a candidate before any document was chosen.
     pub scores: Vec<f32>,
@@ -191,6 +235,6 @@ impl Decision {
 
     /// Whether chance had a part in it, so that off-policy estimates may use it.
     pub fn is_explored(&self) -> bool {
-        matches!(self.exploration, Exploration::Sample { .. })
+        self.exploration.has_chance()
     }
 }

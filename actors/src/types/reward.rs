@@ -72,13 +72,16 @@ pub enum Verdict {
     Expired,
 }
 
-/// The judge's record in the log: the terminal state of one decision.
+/// The judge's record in the log: what is known of one decision's worth.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RewardRecord {
     /// Schema of this record.
     pub schema: u32,
     /// The decision judged.
     pub decision_id: DecisionId,
+    /// Number of this verdict on the decision, from 0; a higher one replaces it everywhere.
+    #[serde(default)]
+    pub revision: u32,
     /// The verdict.
     #[serde(flatten)]
     pub verdict: Verdict,

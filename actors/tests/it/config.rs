@@ -68,8 +68,16 @@ fn a_value_out_of_range_is_refused_by_name_with_what_it_may_be() {
         [(0.0, 0.1, "temperature"), (f64::NAN, 0.1, "temperature"), (1.0, 1.5, "epsilon")]
     {
         let exploration = Exploration::Sample { temperature, epsilon };
+        let explore = Exploration::Explore { share: 0.2, temperature, epsilon };
+        for exploration in [exploration, explore] {
+            let said = refusal(&ServiceConfig { exploration, ..ServiceConfig::default() });
+            assert!(said.starts_with(&format!("exploration.{field}: ")), "{said}");
+        }
+    }
+    for share in [-0.1, 1.1, f64::NAN] {
+        let exploration = Exploration::Explore { share, temperature: 1.0, epsilon: 0.0 };
         let said = refusal(&ServiceConfig { exploration, ..ServiceConfig::default() });
-        assert!(said.starts_with(&format!("exploration.{field}: ")), "{said}");
+        assert!(said.starts_with("exploration.share: "), "{said}");
     }
     let mut config = ServiceConfig::default();
     config.replay_buffer.holdout_fraction = 1.0;

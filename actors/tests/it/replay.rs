@@ -1,6 +1,6 @@
 //! Laws of the replay buffer, whatever arrives in whatever order.
 
-use actors::replay::{Bounds, Dropped, Inserted, ReplayBuffer};
+use actors::replay::{Bounds, Dropped, Ended, Inserted, ReplayBuffer};
 use actors::types::{
     CandidateStates, Decision, DecisionId, Episode, Exploration, Gate, Outcome, PolicyStamp,
     PolicyVersion, Query, Reward, Sample, SelectionLimits,
@@ -15,17 +15,15 @@ const CAPACITY: usize = 12;
 /// One thing that happens to a buffer.
 #[derive(Debug, Clone)]
 enum Event {
-    Offer { id: u8, group: Option<u8>, text: u8, lag: u64, is_trainable: bool },
+    Offer { id: u8, lag: u64, is_trainable: bool },
     Promote,
 }
 
 fn event() -> impl Strategy<Value = Event> {
-    let offer = (0..40u8, proptest::option::of(0..6u8), 0..6u8, 0..5u64, any::<u8>());
+    let offer = (0..40u8, 0..5u64, any::<u8>());
     prop_oneof![
-        9 => offer.prop_map(|(id, group, text, lag, luck)| Event::Offer {
+        9 => offer.prop_map(|(id, lag, luck)| Event::Offer {
             id,
-            group,
-            text,
             lag,
             is_trainable: luck % 8 != 0,
         }),
@@ -33,7 +31,7 @@ fn event() -> impl Strategy<Value = Event> {
     ]
 }
 
-fn sample(id: u8, query: Query, version: PolicyVersion, log_prob: f64) -> Sample {
+fn sample(id: u8, query: Query, version: PolicyVersion, log_prob: f64) -> Ended {
     let decision = Decision {
         id: DecisionId(id.to_string()),
         gate: Gate::Retrieve,
@@ -59,26 +57,21 @@ fn sample(id: u8, query: Query, version: PolicyVersion, log_prob: f64) -> Sample
         assignment: None,
         interleaved: None,
         unusable_for_ope: None,
-        finished_ms: 0,
+        // Some end in one millisecond.
+        finished_ms: u64::from(id / 3),
         duration_ms: 0,
     };
-    Sample { episode, reward: Reward { total: 1.0, parts: Vec::new() }, references: Vec::new() }
+    let evidence = Some((Reward { total: 1.0, parts: Vec::new() }, Vec::new()));
+    Ended { episode, evidence, revision: 0 }
 }
 
 fn buffer(holdout_fraction: f64) -> ReplayBuffer {
-    let holdout_key = "cluster".to_owned();
-    ReplayBuffer::new(Bounds {
-        capacity: CAPACITY,
-        staleness_max: 2,
-        holdout_fraction,
-        holdout_key,
-    })
+    ReplayBuffer::new(Bounds { capacity: CAPACITY, staleness_max: 2, holdout_fraction })
 }
 
-/// What the split goes by: the group if the query has one, else its words.
-fn split_key(sample: &Sample) -> String {
-    let query = &sample.episode.query;
-    query.metadata.get("cluster").cloned().unwrap_or_else(|| query.text.to_lowercase())
+/// What the split goes by: the time, and the name where times are the same.
+fn split_key(sample: &Sample) -> (u64, Option<&DecisionId>) {
+    (sample.episode.finished_ms, sample.episode.decision_id())
 }
 
 fn ids(samples: &[Sample]) -> Vec<&DecisionId> {
@@ -100,20 +93,16 @@ proptest! {
         let mut serving = PolicyVersion(5);
         let mut offered = 0;
         for event in events {
-            let (id, group, text, lag, is_trainable) = match event {
+            let (id, lag, is_trainable) = match event {
                 Event::Promote => {
                     serving.0 += 1;
                     buffer.expire(serving);
                     prop_assert!(buffer.staleness_max(serving) <= 2);
                     continue;
                 }
-                Event::Offer { id, group, text, lag, is_trainable } => {
-                    (id, group, text, lag, is_trainable)
-                }
+                Event::Offer { id, lag, is_trainable } => (id, lag, is_trainable),
             };
-            let cluster = group.map(|group| ("cluster".to_owned(), format!("g{group}")));
-            let metadata = cluster.into_iter().collect();
-            let query = Query { text: format!("question {text}"), metadata, ..Query::default() };
+            let query = Query { text: format!("question {id}"), ..Query::default() };
             let version = PolicyVersion(serving.0 - lag);
             let log_prob = if is_trainable { -0.5 } else { f64::NAN };
             let name = DecisionId(id.to_string());
@@ -132,9 +121,9 @@ proptest! {
         prop_assert_eq!(all.train.len() + all.holdout.len(), buffer.len());
         let names = ids(&all.train).into_iter().chain(ids(&all.holdout));
         prop_assert_eq!(names.collect::<BTreeSet<_>>().len(), buffer.len());
-        let train: BTreeSet<String> = all.train.iter().map(split_key).collect();
-        let holdout: BTreeSet<String> = all.holdout.iter().map(split_key).collect();
-        prop_assert!(train.is_disjoint(&holdout), "{:?} and {:?} overlap", train, holdout);
+        let last = all.train.iter().map(split_key).max();
+        let first = all.holdout.iter().map(split_key).min();
+        prop_assert!(first.is_none() || last < first, "{:?} is held out, {:?} is not", first, last);
     }
 
     #[test]

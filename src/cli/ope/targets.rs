@@ -166,7 +166,8 @@ impl Target {
             Kind::Uniform => {
                 let n = decision.candidate_tokens.len();
                 let logits = SelectionLogits::from_scores(vec![0.0; n], 0.0);
-                Conduct::Draws { logits, temperature: 1.0, epsilon: 0.0 }
+                let exploration = Exploration::Sample { temperature: 1.0, epsilon: 0.0 };
+                Conduct::Draws { logits, exploration }
             }
             Kind::Rewrite => return Ok(Err(Unusable::Inconsistent)),
         }))

@@ -164,8 +164,9 @@ impl Ridge {
     }
 }
 
-/// Solves a symmetric positive definite system whose lower triangle is given (Cholesky).
-fn solve(mut lower: Vec<f64>, mut right: Vec<f64>) -> Option<Vec<f64>> {
+/// Solves a symmetric positive definite system whose lower triangle is given (Cholesky); `None` where
+/// it is none.
+pub(crate) fn solve(mut lower: Vec<f64>, mut right: Vec<f64>) -> Option<Vec<f64>> {
     let n = right.len();
     for j in 0..n {
         for k in 0..=j {

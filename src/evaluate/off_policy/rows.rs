@@ -7,7 +7,7 @@ use super::config::OffPolicyConfig;
 use super::features;
 use super::reward_model::{self, Example};
 use super::row::Row;
-use crate::policy::selection::{Masks, SelectionLogits, log_probs, select};
+use crate::policy::selection::{Masks, SelectionLogits, behaviour_log_probs, select};
 use actors::types::{Decision, Exploration, Gate, Sample};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
@@ -56,10 +56,8 @@ pub enum Conduct {
     Draws {
         /// Over the logged candidates.
         logits: SelectionLogits,
-        /// Softmax temperature, > 0.
-        temperature: f64,
-        /// Share of uniform choice.
-        epsilon: f64,
+        /// How.
+        exploration: Exploration,
     },
     /// It always selects these candidates in this order.
     Always {
@@ -156,8 +154,8 @@ pub fn rows<E>(
 fn row(sample: &Sample, decision: &Decision, conduct: &Conduct) -> Result<Row, Unusable> {
     let masks = Masks { tokens: &decision.candidate_tokens, limits: decision.limits };
     let target = match conduct {
-        Conduct::Draws { logits, temperature, epsilon } => {
-            log_probs(logits, masks, &decision.order, *temperature, *epsilon)
+        Conduct::Draws { logits, exploration } => {
+            behaviour_log_probs(logits, masks, &decision.order, *exploration)
                 .map_err(|_| Unusable::Inconsistent)?
         }
         Conduct::Always { order } => certain(decision, order),
@@ -189,16 +187,14 @@ fn example(
 ) -> Result<Example, Unusable> {
     let target = match conduct {
         Conduct::Always { order } => features::of(decision, order),
-        Conduct::Draws { logits, temperature, epsilon } => {
+        Conduct::Draws { logits, exploration } => {
             let masks = Masks { tokens: &decision.candidate_tokens, limits: decision.limits };
-            let (temperature, epsilon) = (*temperature, *epsilon);
-            let exploration = Exploration::Sample { temperature, epsilon };
             let seed = config.seed ^ reward_model::fnv(decision.id.as_str());
             let mut rng = StdRng::seed_from_u64(seed);
             let draws = config.reward_model.draws;
             let mut sum = Vec::new();
             for _ in 0..draws {
-                let selection = select(logits, masks, exploration, &mut rng)
+                let selection = select(logits, masks, *exploration, &mut rng)
                     .map_err(|_| Unusable::Inconsistent)?;
                 let features = features::of(decision, &selection.order);
                 sum.resize(features.len(), 0.0);

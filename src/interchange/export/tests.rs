@@ -5,7 +5,7 @@ use super::*;
 use crate::interchange::limits::Limits;
 use crate::interchange::records::{Preference, Tried};
 use crate::interchange::wording::Role;
-use actors::types::{Candidate, Document, PolicyStamp, Query};
+use actors::types::{Candidate, Document, PolicyStamp};
 
 fn record(question: usize, gap: f64) -> TrainingRecord {
     let candidate = |rank: u32| Candidate {
@@ -88,26 +88,30 @@ fn lines_of_document(path: &Path) -> Value {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_holdout_is_that_of_the_replay_buffer() {
+async fn phrasings_never_straddle_the_split_and_both_sides_are_used() {
+    let settings = settings(Shape::Trl);
+    let side = |text: &str, cluster: Option<&str>| {
+        let metadata = cluster.map(|name| ("cluster".to_owned(), name.to_owned()));
+        let metadata = metadata.into_iter().collect();
+        is_held_out(&Query { text: text.to_owned(), metadata, ..Query::default() }, &settings)
+    };
+    let mut held = 0;
+    for n in 0..1_000 {
+        let cluster = format!("c{n}");
+        assert_eq!(side("who", Some(&cluster)), side("which one", Some(&cluster)));
+        assert_eq!(side(&format!("Who is {n}?"), None), side(&format!("who  is {n}"), None));
+        held += usize::from(side("who", Some(&cluster)));
+    }
+    assert!((250..350).contains(&held), "{held} of 1000 are held out, 3 in 10 were asked for");
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_llama_factory_wants_a_list_of_data_sets() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("data");
     let records: Vec<TrainingRecord> = (0..30).map(|n| record(n, 0.3)).collect();
     let settings = settings(Shape::Trl);
     export(&records, &settings, &Tokens::Words, (Value::Null, clock()), &out).unwrap();
-    let buffer = ReplayBuffer::new(Bounds {
-        capacity: 10,
-        staleness_max: 1,
-        holdout_fraction: 0.3,
-        holdout_key: "cluster".to_owned(),
-    });
-    let held: BTreeSet<String> = lines(&out.join("holdout.meta.jsonl"))
-        .iter()
-        .map(|line| line["query_id"].as_str().unwrap().to_owned())
-        .collect();
-    for record in &records {
-        let id = record.query().id.0.clone();
-        assert_eq!(held.contains(&id), buffer.is_holdout(record.query()), "{id}");
-    }
     assert!(!out.join("dataset_info.json").exists(), "TRL needs none");
 }
 

@@ -142,3 +142,49 @@ fn weights_that_do_not_fit_are_named() {
     extra.insert("x".into(), Tensor::zeros(2, DType::F32, &Device::Cpu).unwrap());
     assert_eq!(refused(extra), "tensor `x` does not belong to a selection head");
 }
+
+/// Members that read off what the head itself does, and one that turns the scores round.
+fn with_ensemble(head: &Head) -> Head {
+    let row = |name: &str, sign: f64| (head.weight(name).unwrap() * sign).unwrap();
+    let stack = |name| Tensor::stack(&[row(name, 1.0), row(name, -1.0)], 0).unwrap();
+    head.clone().with_ensemble(stack("score.weight"), stack("skip.weight")).unwrap()
+}
+
+#[test]
+fn members_score_as_the_head_does_by_weights_of_their_own() {
+    let plain = head(7);
+    let voted = with_ensemble(&plain);
+    let present = Tensor::ones((2, 4), DType::F32, &Device::Cpu).unwrap();
+    let states = states(2, 4, 8);
+    for list in 0..2 {
+        let of = |head: &Head| head.forward(&states, &present).unwrap().logits(list, 4).unwrap();
+        let (plain, voted) = (of(&plain), of(&voted));
+        assert_eq!(plain.ensemble, Vec::<Vec<f64>>::new());
+        assert_eq!(voted.ensemble.len(), 2);
+        for j in 0..4 {
+            assert!((voted.ensemble[0][j] - plain.scores[j]).abs() < 1e-5);
+            assert!((voted.ensemble[1][j] + plain.scores[j]).abs() < 1e-5);
+        }
+        assert_eq!(SelectionLogits { ensemble: Vec::new(), ..voted }, plain, "all else is shared");
+    }
+    let (trained, variables) = voted.trainable().unwrap();
+    assert_eq!(trained.tensors().len(), variables.len());
+    assert!(!variables.keys().any(|name| name.starts_with("ensemble")), "its states move away");
+}
+
+#[test]
+fn an_ensemble_that_does_not_fit_is_refused_by_name() {
+    let zeros = |rows, width| Tensor::zeros((rows, width), DType::F32, &Device::Cpu).unwrap();
+    let refused = |score, skip| head(1).with_ensemble(score, skip).unwrap_err();
+    let said = refused(zeros(2, 9), zeros(2, 3));
+    assert_eq!(said, "tensor `ensemble.score.weight` has shape [2, 9], expected [2, 8]");
+    let said = refused(zeros(2, 8), zeros(3, 3));
+    assert_eq!(said, "tensor `ensemble.skip.weight` has shape [3, 3], expected [2, 3]");
+    let said = refused(zeros(33, 8), zeros(33, 3));
+    assert_eq!(said, "an ensemble has 1 to 32 members, found 33");
+    let mut tensors = with_ensemble(&head(1)).tensors().clone();
+    assert!(Head::from_tensors(config(), tensors.clone()).is_ok());
+    tensors.remove("ensemble.skip.weight");
+    let said = Head::from_tensors(config(), tensors).unwrap_err();
+    assert_eq!(said, "tensor `ensemble.skip.weight` is missing: an ensemble has both");
+}

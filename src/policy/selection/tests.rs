@@ -4,8 +4,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 use super::{
-    Exploration, Masks, SelectionError, SelectionLimits, SelectionLogits, log_probs, open_actions,
-    select,
+    Exploration, Masks, SelectionError, SelectionLimits, SelectionLogits, behaviour_log_probs,
+    log_probs, open_actions, select,
 };
 use proptest::prelude::*;
 use rand::Rng as _;
@@ -13,7 +13,7 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 use std::collections::HashMap;
 
-fn random_logits(n: usize, rng: &mut StdRng) -> SelectionLogits {
+pub(super) fn random_logits(n: usize, rng: &mut StdRng) -> SelectionLogits {
     let mut value = || rng.random_range(-2.0..2.0);
     SelectionLogits {
         scores: (0..n).map(|_| value()).collect(),
@@ -21,15 +21,16 @@ fn random_logits(n: usize, rng: &mut StdRng) -> SelectionLogits {
         evidence: (0..n).map(|_| value()).collect(),
         stop: value(),
         stop_per_document: value(),
+        ensemble: Vec::new(),
     }
 }
 
-fn limits(k_min: u32, k_max: u32, token_budget: u32) -> SelectionLimits {
+pub(super) fn limits(k_min: u32, k_max: u32, token_budget: u32) -> SelectionLimits {
     SelectionLimits { k_min, k_max, token_budget }
 }
 
 /// Every ordered list without repeats of up to n documents.
-fn ordered_lists(n: u32) -> Vec<Vec<u32>> {
+pub(super) fn ordered_lists(n: u32) -> Vec<Vec<u32>> {
     let mut lists = vec![vec![]];
     let mut from = 0;
     while from < lists.len() {
@@ -163,6 +164,18 @@ fn masks_are_hard() {
         log_probs(&logits, masks, &[1], 1.0, 0.0),
         Err(SelectionError::Masked { step: 1, action: "stop".into() })
     );
+}
+
+#[test]
+fn a_greedy_policy_has_one_list_and_it_is_certain() {
+    let logits = SelectionLogits::from_scores(vec![1.0, 2.0, 0.5], 1.5);
+    let masks = Masks { tokens: &[10, 10, 50], limits: limits(0, 3, 25) };
+    let of = |order: &[u32]| behaviour_log_probs(&logits, masks, order, Exploration::Greedy);
+    assert_eq!(of(&[1]), Ok(vec![0.0, 0.0]));
+    let never = f64::NEG_INFINITY;
+    assert_eq!(of(&[1, 0]), Ok(vec![0.0, never]), "the end behind it is forced");
+    assert_eq!(of(&[0]), Ok(vec![never, never]), "all behind a step that is never taken");
+    assert!(of(&[2]).is_err(), "a masked action is an error, not a chance of 0");
 }
 
 #[test]

@@ -7,7 +7,7 @@ use super::*;
 use crate::policy::encoder::Trainable;
 use crate::policy::fixture::write_tiny_model;
 use crate::policy::reader::ReaderArgs;
-use crate::policy::selection::log_probs;
+use crate::policy::selection::behaviour_log_probs;
 use actors::types::{Candidate, DecisionId, Document, Exploration, Query, SelectionLimits};
 use rand::SeedableRng;
 
@@ -53,6 +53,21 @@ fn weights_survive_their_bytes() {
     let bytes = to_bytes(&weights).unwrap();
     let again = from_bytes(&bytes, &Device::Cpu).unwrap();
     assert_eq!(to_bytes(&again).unwrap(), bytes);
+    let voted = PolicyWeights { head: with_ensemble(weights.head), trunk: None, turn: None };
+    let bytes = to_bytes(&voted).unwrap();
+    let again = from_bytes(&bytes, &Device::Cpu).unwrap();
+    assert_eq!(again.head.tensors().len(), voted.head.tensors().len());
+    assert_eq!(to_bytes(&again).unwrap(), bytes);
+}
+
+/// Two members: one with the head's scores, one with the opposite.
+fn with_ensemble(head: Head) -> Head {
+    let stack = |name: &str| {
+        let weight = &head.tensors()[name];
+        Tensor::stack(&[weight.clone(), weight.neg().unwrap()], 0).unwrap()
+    };
+    let (score, skip) = (stack("score.weight"), stack("skip.weight"));
+    head.with_ensemble(score, skip).unwrap()
 }
 
 #[test]
@@ -76,11 +91,23 @@ fn weights_that_are_no_policy_are_refused_with_the_reason() {
 
 #[test]
 fn a_logged_decision_gives_back_its_own_probability() {
+    gives_back_probabilities(policy());
+}
+
+#[test]
+fn so_does_one_that_an_ensemble_voted_on() {
     let mut policy = policy();
+    policy.weights.head = with_ensemble(policy.weights.head);
+    gives_back_probabilities(policy);
+}
+
+fn gives_back_probabilities(mut policy: EncoderPolicy) {
     let mut rng = StdRng::seed_from_u64(0);
-    let exploration = Exploration::Sample { temperature: 0.9, epsilon: 0.1 };
+    let sample = Exploration::Sample { temperature: 0.9, epsilon: 0.1 };
+    let explore = Exploration::Explore { share: 0.7, temperature: 0.9, epsilon: 0.1 };
+    let modes = [sample, explore, Exploration::Greedy];
     let requests: Vec<_> =
-        (0..20).map(|i| request(&format!("x{i}"), &TEXTS, exploration)).collect();
+        (0..120).map(|i| request(&format!("x{i}"), &TEXTS, modes[i % 3])).collect();
     for decision in policy.decide(&requests, &mut rng) {
         let text = serde_json::to_string(&decision.unwrap()).unwrap();
         let logged: Decision = serde_json::from_str(&text).unwrap();
@@ -90,9 +117,9 @@ fn a_logged_decision_gives_back_its_own_probability() {
         let present = Tensor::ones((1, n), candle_core::DType::F32, &Device::Cpu).unwrap();
         let output = policy.weights.head.forward(&states.unwrap(), &present).unwrap();
         let masks = Masks { tokens: &logged.candidate_tokens, limits: logged.limits };
-        let steps =
-            log_probs(&output.logits(0, n).unwrap(), masks, &logged.order, 0.9, 0.1).unwrap();
-        assert_eq!(steps, logged.step_log_probs);
+        let logits = output.logits(0, n).unwrap();
+        let steps = behaviour_log_probs(&logits, masks, &logged.order, logged.exploration);
+        assert_eq!(steps.unwrap(), logged.step_log_probs);
     }
 }
 

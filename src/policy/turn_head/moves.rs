@@ -147,7 +147,7 @@ impl TurnLogits {
         Ok(p)
     }
 
-    /// Natural log-probability of a move.
+    /// Natural log-probability of a move under a policy that draws as `exploration` says.
     ///
     /// # Errors
     /// A move that is not open, or logits that are no numbers.
@@ -155,12 +155,12 @@ impl TurnLogits {
         &self,
         open: &Open,
         taken: Move,
-        (temperature, epsilon): (f64, f64),
+        exploration: Exploration,
     ) -> Result<f64, MoveError> {
         if !open[taken.column()] {
             return Err(MoveError::Closed(taken));
         }
-        Ok(self.probabilities(open, temperature, epsilon)?[taken.column()].ln())
+        Ok(self.behaviour(open, exploration)?[taken.column()].ln())
     }
 
     /// A move and its log-probability (0 when greedy).
@@ -174,17 +174,26 @@ impl TurnLogits {
         exploration: Exploration,
         rng: &mut impl Rng,
     ) -> Result<(Move, f64), MoveError> {
-        let (temperature, epsilon) = match exploration {
-            Exploration::Greedy => (1.0, 0.0),
-            Exploration::Sample { temperature, epsilon } => (temperature, epsilon),
-        };
-        let p = self.probabilities(open, temperature, epsilon)?;
-        let column = match exploration {
-            Exploration::Greedy => self.greedy(open),
-            Exploration::Sample { .. } => draw(&p, rng.random::<f64>()),
-        };
+        let p = self.behaviour(open, exploration)?;
+        let u = if exploration.has_chance() { rng.random::<f64>() } else { 0.0 };
+        let column = draw(&p, u);
         let taken = Move::of_column(column).ok_or(MoveError::NothingOpen)?;
-        Ok((taken, if exploration == Exploration::Greedy { 0.0 } else { p[column].ln() }))
+        Ok((taken, p[column].ln()))
+    }
+
+    /// Probabilities of the moves. A move is a list of one step.
+    fn behaviour(&self, open: &Open, exploration: Exploration) -> Result<[f64; MOVES], MoveError> {
+        let (share, (temperature, epsilon)) = match exploration {
+            Exploration::Greedy => (0.0, (1.0, 0.0)),
+            Exploration::Sample { temperature, epsilon } => (1.0, (temperature, epsilon)),
+            Exploration::Explore { share, temperature, epsilon } => (share, (temperature, epsilon)),
+        };
+        let mut p = self.probabilities(open, temperature, epsilon)?;
+        if share < 1.0 {
+            p.iter_mut().for_each(|p| *p *= share);
+            p[self.greedy(open)] += 1.0 - share;
+        }
+        Ok(p)
     }
 
     fn greedy(&self, open: &Open) -> usize {
@@ -247,9 +256,9 @@ mod tests {
         let odds = 2f64.sqrt();
         assert!((mixed[1] - (0.9 * odds / (1.0 + odds) + 0.05)).abs() < 1e-12);
         let taken = Move::Retrieve(RewriteKind::Bridge);
-        let error = logits(&[0.0]).log_prob(&open(&[0]), taken, (1.0, 0.0)).unwrap_err();
+        let error = logits(&[0.0]).log_prob(&open(&[0]), taken, SAMPLE).unwrap_err();
         assert_eq!(error, MoveError::Closed(taken));
-        assert_eq!(logits(&[0.0]).log_prob(&open(&[0]), Move::Answer, (1.0, 0.0)), Ok(0.0));
+        assert_eq!(logits(&[0.0]).log_prob(&open(&[0]), Move::Answer, SAMPLE), Ok(0.0));
     }
 
     #[test]
@@ -261,12 +270,27 @@ mod tests {
         for _ in 0..20_000 {
             let (taken, log_prob) = logits.choose(&open, SAMPLE, &mut rng).unwrap();
             assert!((log_prob - p[taken.column()].ln()).abs() < 1e-12);
-            assert_eq!(logits.log_prob(&open, taken, (1.0, 0.0)), Ok(log_prob));
+            assert_eq!(logits.log_prob(&open, taken, SAMPLE), Ok(log_prob));
             counts[taken.column()] += 1.0 / 20_000.0;
         }
         for column in 0..MOVES {
             assert!((counts[column] - p[column]).abs() < 0.015, "{counts:?} against {p:?}");
         }
+    }
+
+    #[test]
+    fn a_move_is_explored_on_a_share_of_the_turns() {
+        let (logits, open) = (logits(&[0.0, 1.0, -1.0]), open(&[0, 1, 2]));
+        let sampled = logits.probabilities(&open, 2.0, 0.1).unwrap();
+        let explore = Exploration::Explore { share: 0.25, temperature: 2.0, epsilon: 0.1 };
+        let of = |taken| logits.log_prob(&open, taken, explore).unwrap().exp();
+        // Greedy retrieves by column 1.
+        assert!((of(Move::Answer) - 0.25 * sampled[0]).abs() < 1e-12);
+        let greedy = Move::of_column(1).unwrap();
+        assert!((of(greedy) - 0.75 - 0.25 * sampled[1]).abs() < 1e-12);
+        let (taken, log_prob) =
+            logits.choose(&open, explore, &mut StdRng::seed_from_u64(2)).unwrap();
+        assert_eq!(log_prob, logits.log_prob(&open, taken, explore).unwrap());
     }
 
     #[test]

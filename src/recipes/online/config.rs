@@ -1,6 +1,7 @@
 //! The settings of the online recipe, each with its bound.
 
 use crate::recipes::gate::GateConfig;
+use crate::recipes::logged::{Kind, LoggedConfig};
 use serde::{Deserialize, Serialize};
 
 /// Which loss.
@@ -17,6 +18,12 @@ pub enum Objective {
     Grpo,
     /// Likelihood of the best selection of each query: imitation of what was tried and paid most.
     Sft,
+    /// Doubly robust policy gradient on logged decisions: asks neither generator nor judge.
+    Dr,
+    /// Importance weights alone on logged decisions: a control of `dr`.
+    Ips,
+    /// Self-normalised importance weights on logged decisions: a control of `dr`.
+    Snips,
 }
 
 impl Objective {
@@ -27,6 +34,19 @@ impl Objective {
             Objective::Dpo => "dpo",
             Objective::Grpo => "grpo",
             Objective::Sft => "sft",
+            Objective::Dr => "dr",
+            Objective::Ips => "ips",
+            Objective::Snips => "snips",
+        }
+    }
+
+    /// How it learns from the log alone; `None` where it tries selections of its own.
+    pub(crate) fn logged(self) -> Option<Kind> {
+        match self {
+            Objective::Rrpo | Objective::Dpo | Objective::Grpo | Objective::Sft => None,
+            Objective::Dr => Some(Kind::DoublyRobust),
+            Objective::Ips => Some(Kind::Weighted),
+            Objective::Snips => Some(Kind::SelfNormalised),
         }
     }
 }
@@ -108,6 +128,8 @@ pub struct OnlineConfig {
     pub sft_weight: f64,
     /// Least difference of rewards that makes a pair (`dpo`).
     pub gap_min: f64,
+    /// Learning from the log alone (`dr`, `ips`, `snips`).
+    pub logged: LoggedConfig,
     /// The check on held-out samples.
     pub gate: GateConfig,
 }
@@ -143,6 +165,7 @@ impl Default for OnlineConfig {
             beta: 0.1,
             sft_weight: 0.05,
             gap_min: 0.1,
+            logged: LoggedConfig::default(),
             gate: GateConfig::default(),
         }
     }
@@ -186,6 +209,7 @@ impl OnlineConfig {
         range("beta", self.beta > 0.0, "above 0")?;
         range("sft_weight", self.sft_weight >= 0.0, "at least 0")?;
         range("gap_min", self.gap_min >= 0.0, "at least 0")?;
+        self.logged.validate().map_err(|(f, e)| (format!("logged.{f}"), e))?;
         self.gate.validate().map_err(|(f, e)| (format!("gate.{f}"), e))
     }
 }

@@ -136,7 +136,8 @@ pub(super) fn loss(
         Some(Objective::Rrpo | Objective::Grpo) => drawn(batch),
         Some(Objective::Sft) => best(batch, config.gap_min),
         Some(Objective::Dpo) => pairs(batch, config.gap_min),
-        None => Vec::new(),
+        // What learns from the log alone does not come here.
+        Some(Objective::Dr | Objective::Ips | Objective::Snips) | None => Vec::new(),
     };
     let Some(objective) = phase.objective.filter(|_| !picked.is_empty()) else {
         let none = config.utility_weight == 0.0;
@@ -161,6 +162,7 @@ pub(super) fn loss(
     let kl_value = f64::from(kl.to_scalar::<f32>()?);
 
     let (main, clip_fraction) = match objective {
+        Objective::Dr | Objective::Ips | Objective::Snips => return Ok(None),
         Objective::Sft => (sft::negative_log_likelihood(&taken)?, 0.0),
         Objective::Rrpo | Objective::Grpo => {
             let shape = taken.dims2()?;

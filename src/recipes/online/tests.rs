@@ -126,7 +126,7 @@ fn learner(config: OnlineConfig) -> (OnlineLearner, PolicySnapshot) {
 }
 
 fn batch(first: &PolicySnapshot) -> Batch {
-    Batch { train: samples(first, 96, 1), holdout: samples(first, 48, 2) }
+    Batch { train: samples(first, 96, 1), holdout: samples(first, 48, 2), ..Batch::default() }
 }
 
 #[test]
@@ -193,7 +193,7 @@ fn a_worse_candidate_is_refused_with_the_figures() {
 #[test]
 fn too_few_samples_give_no_candidate() {
     let (mut learner, first) = learner(config(Objective::Rrpo));
-    let batch = Batch { train: samples(&first, 3, 1), holdout: vec![] };
+    let batch = Batch { train: samples(&first, 3, 1), ..Batch::default() };
     let error = learner.update(&batch, PolicyVersion(1)).unwrap_err();
     assert_eq!(
         error.to_string(),

@@ -7,7 +7,7 @@ use super::config::{Gate, Rules, SmartRagConfig};
 use super::episode::{Episode, Step};
 use super::world::{World, failed};
 use crate::policy::head::Head;
-use crate::policy::selection::{SelectionLogits, log_probs};
+use crate::policy::selection::{SelectionLogits, behaviour_log_probs};
 use crate::policy::serving::PolicyWeights;
 use crate::policy::turn_head::moves::{Move, Open, RewriteKind, TurnLogits};
 use crate::policy::turn_head::{TurnHead, TurnHeadConfig, state};
@@ -20,6 +20,9 @@ use candle_core::{Device, Tensor, Var};
 use rand::rngs::StdRng;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+
+/// The policy itself: drawn as its logits say.
+const POLICY: Exploration = Exploration::Sample { temperature: 1.0, epsilon: 0.0 };
 
 /// Gate, rewrite choice and selection. Clones share weights.
 #[derive(Debug, Clone)]
@@ -180,12 +183,12 @@ impl Trajectory {
         let mut moves = Vec::with_capacity(self.turns.len());
         for turn in &self.turns {
             let (logits, _) = policy.turn_logits(&turn.state)?;
-            let log_prob = logits.log_prob(&turn.open, turn.taken, (1.0, 0.0));
+            let log_prob = logits.log_prob(&turn.open, turn.taken, POLICY);
             moves.push(log_prob.map_err(|e| broken(&e))?);
         }
         let Some(list) = &self.list else { return Ok((moves, Vec::new())) };
         let logits = policy.list_logits(list)?;
-        let steps = log_probs(&logits, list.masks(rules.limits), &self.order, 1.0, 0.0);
+        let steps = behaviour_log_probs(&logits, list.masks(rules.limits), &self.order, POLICY);
         Ok((moves, steps.map_err(|e| broken(&e))?))
     }
 }
@@ -307,8 +310,8 @@ pub async fn replay(
 ) -> Result<Trajectory, RecipeError> {
     let mut episode = Episode::start(world, query, rules.quota).await?;
     let at = match rules.exploration {
-        Exploration::Greedy => (1.0, 0.0),
-        Exploration::Sample { temperature, epsilon } => (temperature, epsilon),
+        Exploration::Greedy => POLICY,
+        exploration => exploration,
     };
     let mut turns = Vec::new();
     for &taken in moves {
@@ -325,7 +328,7 @@ pub async fn replay(
                     None => Vec::new(),
                     Some(list) => {
                         let logits = policy.list_logits(list)?;
-                        log_probs(&logits, list.masks(rules.limits), order, at.0, at.1)
+                        behaviour_log_probs(&logits, list.masks(rules.limits), order, at)
                             .map_err(|error| failed(query, error.to_string()))?
                     }
                 };

@@ -250,7 +250,7 @@ async fn the_log_probability_of_an_episode_is_the_sum_of_its_choices() {
         let mut sum = 0.0;
         for turn in &played.turns {
             let (logits, _) = policy.turn_logits(&turn.state).unwrap();
-            sum += logits.log_prob(&turn.open, turn.taken, (1.0, 0.1)).unwrap();
+            sum += logits.log_prob(&turn.open, turn.taken, rules.exploration).unwrap();
         }
         if let Some(list) = &played.list {
             let masks = Masks { tokens: &list.tokens, limits: LIMITS };

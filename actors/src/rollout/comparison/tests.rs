@@ -55,6 +55,7 @@ fn reward(n: u64, value: f64) -> RewardRecord {
     RewardRecord {
         schema: 1,
         decision_id: DecisionId(format!("d{n}")),
+        revision: 0,
         verdict: Verdict::Scored { reward },
         references: Vec::new(),
         judge: "t".to_owned(),

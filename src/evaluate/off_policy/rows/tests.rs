@@ -87,19 +87,17 @@ fn a_rule_without_chance_weighs_only_what_it_would_have_done() {
 fn the_logged_policy_weighs_one_by_its_own_logits() {
     let logits = SelectionLogits::from_scores(vec![1.0, 0.5, -0.5], 0.2);
     let mut rng = StdRng::seed_from_u64(5);
-    let (temperature, epsilon) = (0.8, 0.1);
+    let exploration = Exploration::Sample { temperature: 0.8, epsilon: 0.1 };
     let samples: Vec<Sample> = (0..20)
         .map(|n| {
             let mut decision = decision(&format!("d{n}"), &[], &[]);
             let masks = Masks { tokens: &decision.candidate_tokens, limits: decision.limits };
-            let exploration = Exploration::Sample { temperature, epsilon };
             let drawn = select(&logits, masks, exploration, &mut rng).unwrap();
             (decision.order, decision.step_log_probs) = (drawn.order, drawn.step_log_probs);
             sample(&format!("q{n}"), decision, f64::from(n))
         })
         .collect();
-    let mut target =
-        |_: &Sample| Ok(Ok(Conduct::Draws { logits: logits.clone(), temperature, epsilon }));
+    let mut target = |_: &Sample| Ok(Ok(Conduct::Draws { logits: logits.clone(), exploration }));
     let logged = made(&samples, &mut target);
     assert_eq!((logged.rows.len(), logged.unusable.len()), (20, 0));
     assert!(logged.rows.iter().all(|row| (row.weight() - 1.0).abs() < 1e-12));
@@ -148,7 +146,8 @@ fn what_says_nothing_is_counted_by_reason() {
     // A selection of a document that does not fit has no probability under any target.
     let wide = of(&|d| d.candidate_tokens = vec![1_000, 1, 1]);
     let logits = SelectionLogits::from_scores(vec![0.0; 3], 0.0);
-    let draws = Conduct::Draws { logits, temperature: 1.0, epsilon: 0.0 };
+    let exploration = Exploration::Sample { temperature: 1.0, epsilon: 0.0 };
+    let draws = Conduct::Draws { logits, exploration };
     let logged = made(&[wide], &mut |_| Ok(Ok(draws.clone())));
     assert_eq!(logged.unusable, BTreeMap::from([(Unusable::Inconsistent, 1)]));
 }

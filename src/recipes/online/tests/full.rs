@@ -95,7 +95,8 @@ fn served(policy: &mut EncoderPolicy, count: usize, seed: u64) -> Vec<Sample> {
 /// The samples of `count` served lists and as many held out.
 fn batch_of(base: &Arc<PairReader>, first: &PolicySnapshot, count: usize) -> Batch {
     let mut policy = policy(base, first);
-    Batch { train: served(&mut policy, count, 1), holdout: served(&mut policy, count, 2) }
+    let (train, holdout) = (served(&mut policy, count, 1), served(&mut policy, count, 2));
+    Batch { train, holdout, ..Batch::default() }
 }
 
 fn settings() -> OnlineConfig {

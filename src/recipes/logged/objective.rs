@@ -1,0 +1,185 @@
+//! The loss of one minibatch of logged decisions.
+//!
+//! `−Ĵ(π) + β KL(π ‖ champion) + λ sqrt(Var / n)`, with Ĵ of `algorithms::doubly_robust`. The part that
+//! the reward model carries is over selections drawn from the policy under training as it is now.
+
+use super::Kind;
+use super::config::LoggedConfig;
+use super::reward_model::Values;
+use super::rows::Row;
+use crate::algorithms::divergence;
+use crate::algorithms::doubly_robust::{
+    WeightFigures, clipped_weights, corrections, deviation, expectation, self_normalised,
+};
+use crate::policy::head::{Head, HeadOutput};
+use crate::policy::selection::{Masks, select};
+use crate::policy::trajectories::{Recorded, Trajectories};
+use actors::types::Exploration;
+use candle_core::{D, Device, Error, Result, Tensor};
+use rand::rngs::StdRng;
+
+/// What does not change during an update.
+pub(super) struct Setting<'a> {
+    pub config: &'a LoggedConfig,
+    pub kind: Kind,
+    /// Temperature of the softmax policy that is trained, > 0.
+    pub temperature: f64,
+    pub champion: &'a Head,
+    /// Weight of the KL to the champion for as many answers as there are.
+    pub beta: f64,
+    /// Answered decisions with support in the whole update.
+    pub answered: f64,
+    /// Mean reward of the answered: the constant that `ips` subtracts.
+    pub reward_mean: f64,
+    pub device: &'a Device,
+}
+
+/// One row with its values by a model that has not seen its query.
+pub(super) struct Valued<'a> {
+    pub row: &'a Row<'a>,
+    /// `None` without a reward model.
+    pub values: Option<Values>,
+}
+
+/// A loss, and what to report of it.
+pub(super) struct Step {
+    pub loss: Tensor,
+    pub kl: f64,
+    pub figures: WeightFigures,
+}
+
+/// (B, n, width) states and (B, n) presence of the rows, padded with zeros.
+pub(super) fn pad(rows: &[&Row<'_>], device: &Device) -> Result<(Tensor, Tensor, usize)> {
+    let n = rows.iter().map(|row| row.states.rows()).max().unwrap_or(0);
+    let width = rows.first().map_or(0, |row| row.states.width());
+    let mut states = vec![0f32; rows.len() * n * width];
+    let mut present = vec![0f32; rows.len() * n];
+    for (list, row) in rows.iter().enumerate() {
+        let values = row.states.values();
+        states[list * n * width..][..values.len()].copy_from_slice(values);
+        present[list * n..][..row.states.rows()].fill(1.0);
+    }
+    let states = Tensor::from_vec(states, (rows.len(), n, width), device)?;
+    Ok((states, Tensor::from_vec(present, (rows.len(), n), device)?, n))
+}
+
+/// `None` where the minibatch has nothing to teach.
+pub(super) fn loss(
+    setting: &Setting<'_>,
+    head: &Head,
+    batch: &[&Valued<'_>],
+    rng: &mut StdRng,
+) -> Result<Option<Step>> {
+    let (config, device) = (setting.config, setting.device);
+    let rows: Vec<&Row<'_>> = batch.iter().map(|valued| valued.row).collect();
+    let (states, present, n) = pad(&rows, device)?;
+    let output = head.forward(&states, &present)?;
+    let drawn = draw(setting, batch, &output, rng)?;
+    let logged: Vec<(usize, &Valued<'_>)> = batch
+        .iter()
+        .enumerate()
+        .filter(|(_, v)| v.row.behaviour.is_some() && v.row.reward.is_some())
+        .map(|(list, v)| (list, *v))
+        .collect();
+    let orders = drawn.iter().map(|d| (d.list, d.order.as_slice()));
+    let orders: Vec<(usize, &[u32])> =
+        orders.chain(logged.iter().map(|(list, v)| (*list, v.row.order))).collect();
+    if orders.is_empty() {
+        return Ok(None);
+    }
+    let recorded: Vec<Recorded<'_>> = orders
+        .iter()
+        .map(|(list, order)| Recorded {
+            list: *list as u32,
+            candidates: rows[*list].states.rows(),
+            masks: Masks { tokens: rows[*list].tokens(), limits: rows[*list].limits() },
+            order,
+        })
+        .collect();
+    let trajectories =
+        Trajectories::new(&recorded, n, device).map_err(|error| Error::Msg(error.to_string()))?;
+    let all = trajectories.all_log_probs(&output, setting.temperature)?;
+    let whole = trajectories.taken(&all)?.sum(D::Minus1)?;
+    let reference = setting.champion.forward(&states, &present)?;
+    let reference = trajectories.all_log_probs(&reference, setting.temperature)?.detach();
+    let kl = divergence::kl_categorical(&all, &reference, trajectories.steps())?;
+    let kl_value = f64::from(kl.to_scalar::<f32>()?);
+
+    let mut loss = (kl * setting.beta)?;
+    if setting.kind == Kind::DoublyRobust && drawn.iter().any(|d| d.value.is_some()) {
+        let values: Vec<f64> = drawn.iter().map(|d| d.value.unwrap_or_default()).collect();
+        let direct = expectation(&whole.narrow(0, 0, drawn.len())?, &values, config.draws)?;
+        loss = (loss - direct)?;
+    }
+    let mut figures = WeightFigures::default();
+    if !logged.is_empty() {
+        let taken = whole.narrow(0, drawn.len(), logged.len())?;
+        let (term, found) = correction(setting, &taken, &logged)?;
+        loss = (loss + term)?;
+        figures = found;
+    }
+    Ok(Some(Step { loss, kl: kl_value, figures }))
+}
+
+/// A selection drawn from the policy under training, and what the model says of it.
+struct Drawn {
+    list: usize,
+    order: Vec<u32>,
+    value: Option<f64>,
+}
+
+fn draw(
+    setting: &Setting<'_>,
+    batch: &[&Valued<'_>],
+    output: &HeadOutput,
+    rng: &mut StdRng,
+) -> Result<Vec<Drawn>> {
+    let exploration = Exploration::Sample { temperature: setting.temperature, epsilon: 0.0 };
+    let mut drawn = Vec::with_capacity(batch.len() * setting.config.draws);
+    for (list, valued) in batch.iter().enumerate() {
+        let row = valued.row;
+        let logits = output.logits(list, row.states.rows())?;
+        let masks = Masks { tokens: row.tokens(), limits: row.limits() };
+        for _ in 0..setting.config.draws {
+            let selection = select(&logits, masks, exploration, rng)
+                .map_err(|error| Error::Msg(error.to_string()))?;
+            let value = valued.values.as_ref().map(|values| values.of(&selection.order));
+            drawn.push(Drawn { list, order: selection.order, value });
+        }
+    }
+    Ok(drawn)
+}
+
+/// The negative of what the logged rewards say beyond the model, with its pessimism.
+fn correction(
+    setting: &Setting<'_>,
+    taken: &Tensor,
+    logged: &[(usize, &Valued<'_>)],
+) -> Result<(Tensor, WeightFigures)> {
+    let (config, device) = (setting.config, setting.device);
+    let column = |of: &dyn Fn(&Valued<'_>) -> f64| {
+        let values: Vec<f32> = logged.iter().map(|(_, v)| of(v) as f32).collect();
+        Tensor::from_vec(values, logged.len(), device)
+    };
+    let behaviour = column(&|v| v.row.behaviour.unwrap_or_default())?;
+    let observed = column(&|v| v.row.weight)?;
+    let (weights, figures) = clipped_weights(taken, &behaviour, config.clip)?;
+    let reward = |v: &Valued<'_>| v.row.reward.unwrap_or_default();
+    if setting.kind == Kind::SelfNormalised {
+        let rewards = column(&reward)?;
+        let value = self_normalised(&weights, &rewards, &observed)?.neg()?;
+        let centred = column(&|v| reward(v) - setting.reward_mean)?;
+        let terms = corrections(&weights, &centred, &observed)?;
+        let noise = deviation(&terms, setting.answered)?;
+        return Ok(((value + (noise * config.variance_weight)?)?, figures));
+    }
+    let model = |v: &Valued<'_>| match (&v.values, setting.kind) {
+        (Some(values), Kind::DoublyRobust) => values.of(v.row.order),
+        _ => setting.reward_mean,
+    };
+    let residuals = column(&|v| reward(v) - model(v))?;
+    let terms = corrections(&weights, &residuals, &observed)?;
+    let mean = terms.mean_all()?.neg()?;
+    let noise = deviation(&terms, setting.answered)?;
+    Ok(((mean + (noise * config.variance_weight)?)?, figures))
+}

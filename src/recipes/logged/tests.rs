@@ -1,0 +1,293 @@
+//! Learning from the log in a world whose rewards are known: what a thumb can teach, and what it must
+//! not.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+use super::*;
+use crate::policy::features::SCALARS;
+use crate::policy::selection::{Masks, select};
+use crate::policy::serving::PolicyWeights;
+use crate::recipes::gate::GateConfig;
+use crate::recipes::online::list_logits;
+use actors::ports::Examination;
+use actors::types::{
+    Answer, Candidate, CandidateStates, Decision, DecisionId, Document, Exploration, Gate, Outcome,
+    PolicyStamp, Query, Reward, RewardPart, SelectionLimits,
+};
+use rand::Rng;
+
+const EMBEDDING: usize = 4;
+const N: usize = 5;
+const LIMITS: SelectionLimits = SelectionLimits { k_min: 1, k_max: 2, token_budget: 1_000 };
+const SAMPLED: Exploration = Exploration::Sample { temperature: 1.0, epsilon: 0.2 };
+
+/// How thumbs come about.
+#[derive(Clone, Copy, PartialEq)]
+enum Thumbs {
+    /// Up with the list's worth; one in ten turned round.
+    Honest,
+    /// A coin.
+    Noise,
+    /// One user in ten says the opposite of all they think.
+    OneInTenInverted,
+}
+
+/// What a list is worth: the chance of a thumb up. Which document is good is told by the first
+/// column; a second document spoils the answer.
+fn worth(order: &[u32], good: usize) -> f64 {
+    match (order.contains(&(good as u32)), order.len()) {
+        (true, 1) => 0.9,
+        (true, _) => 0.6,
+        (false, _) => 0.1,
+    }
+}
+
+struct World {
+    champion: Head,
+    exploration: Exploration,
+    thumbs: Thumbs,
+    /// Chance that a decision of this worth is answered.
+    answered: fn(f64) -> f64,
+    shift: f64,
+}
+
+impl World {
+    fn new(thumbs: Thumbs) -> Self {
+        let champion = PolicyWeights::untrained(EMBEDDING, 1, &Device::Cpu).unwrap().head;
+        Self { champion, exploration: SAMPLED, thumbs, answered: |_| 1.0, shift: 0.0 }
+    }
+
+    fn list(rng: &mut StdRng) -> (CandidateStates, usize) {
+        let good = rng.random_range(0..N);
+        let width = EMBEDDING + SCALARS.len();
+        let mut values = vec![0.0; N * width];
+        for (j, row) in values.chunks_mut(width).enumerate() {
+            row[..EMBEDDING].fill_with(|| rng.random_range(-1.0..1.0));
+            row[0] = if j == good { 3.0 } else { -1.0 };
+        }
+        (CandidateStates::new(width, values).unwrap(), good)
+    }
+
+    /// `count` decisions of the champion from `from` on: the judged, and those without an answer.
+    fn log(&self, count: usize, from: u64, seed: u64) -> (Vec<Sample>, Vec<Episode>) {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let (mut samples, mut silent) = (Vec::new(), Vec::new());
+        for index in 0..count as u64 {
+            let (states, good) = Self::list(&mut rng);
+            let logits = list_logits(&self.champion, &states, &Device::Cpu).unwrap();
+            let tokens = vec![10; N];
+            let masks = Masks { tokens: &tokens, limits: LIMITS };
+            let selection = select(&logits, masks, self.exploration, &mut rng).unwrap();
+            let worth = worth(&selection.order, good);
+            let mut up = rng.random_bool(worth);
+            match self.thumbs {
+                Thumbs::Honest => up ^= rng.random_bool(0.1),
+                Thumbs::Noise => up = rng.random_bool(0.5),
+                Thumbs::OneInTenInverted => up ^= index % 10 == 0,
+            }
+            let decision = decision(from + index, selection, states, self.exploration);
+            let episode = episode(from + index, decision);
+            if rng.random_bool((self.answered)(worth)) {
+                let total = f64::from(u8::from(up)) * (1.0 - self.shift) + self.shift;
+                samples.push(Sample { episode, reward: reward(total), references: vec![] });
+            } else {
+                silent.push(episode);
+            }
+        }
+        (samples, silent)
+    }
+
+    /// What a head serving greedily is worth, over lists that were never logged.
+    fn value(head: &Head) -> f64 {
+        let mut rng = StdRng::seed_from_u64(99);
+        let lists = 300;
+        let of = |_| {
+            let (states, good) = Self::list(&mut rng);
+            let logits = list_logits(head, &states, &Device::Cpu).unwrap();
+            let masks = Masks { tokens: &[10; N], limits: LIMITS };
+            worth(&select(&logits, masks, Exploration::Greedy, &mut rng).unwrap().order, good)
+        };
+        (0..lists).map(of).sum::<f64>() / f64::from(lists)
+    }
+}
+
+fn reward(value: f64) -> Reward {
+    let part = serde_json::json!({ "name": "human", "value": value, "weight": 1.0 });
+    let part: RewardPart = serde_json::from_value(part).unwrap();
+    Reward::from_parts(vec![part]).unwrap()
+}
+
+fn decision(
+    index: u64,
+    selection: crate::policy::selection::Selection,
+    states: CandidateStates,
+    exploration: Exploration,
+) -> Decision {
+    Decision {
+        id: DecisionId(format!("{index:06}")),
+        gate: Gate::Retrieve,
+        rewrite: 0,
+        order: selection.order,
+        step_log_probs: selection.step_log_probs,
+        scores: vec![0.0; N],
+        exploration,
+        limits: LIMITS,
+        deviates: None,
+        candidate_tokens: vec![10; N],
+        states,
+        policy: PolicyStamp::default(),
+    }
+}
+
+fn episode(index: u64, decision: Decision) -> Episode {
+    let candidates = (0..N).map(|j| Candidate {
+        document: Document { id: format!("d{j}").as_str().into(), ..Default::default() },
+        score: 0.0,
+        rank: j as u32,
+    });
+    Episode {
+        schema: Episode::SCHEMA,
+        query: Query { text: format!("q{index}"), ..Default::default() },
+        rewrites: Vec::new(),
+        candidates: candidates.collect(),
+        decision: Some(decision),
+        outcome: Outcome::Answered { answer: Answer::default() },
+        degraded: None,
+        assignment: None,
+        interleaved: None,
+        unusable_for_ope: None,
+        finished_ms: index * 1_000,
+        duration_ms: 0,
+    }
+}
+
+fn recipe<'a>(config: &'a LoggedConfig, kind: Kind, seed: u64) -> Recipe<'a> {
+    Recipe {
+        config,
+        kind,
+        temperature: 1.0,
+        weight_decay: 0.05,
+        gradient_norm_max: 1.0,
+        device: &Device::Cpu,
+        seed,
+    }
+}
+
+/// One update on the older 7 of 10 decisions, examined on the others.
+fn learn(
+    world: &World,
+    config: &LoggedConfig,
+    kind: Kind,
+    (count, seed): (usize, u64),
+) -> Result<(Head, LearnReport, Examination), LearnError> {
+    let recipe = recipe(config, kind, seed);
+    let (train, unanswered) = world.log(count * 7 / 10, 0, seed * 2 + 1);
+    let (holdout, _) = world.log(count * 3 / 10, count as u64, seed * 2 + 2);
+    let batch = Batch { train, unanswered, ..Batch::default() };
+    let (head, report, knowledge) = update(&recipe, &world.champion, &batch)?;
+    let gate = GateConfig { tolerance: 0.1, ..GateConfig::default() };
+    let heads = (&world.champion, &head);
+    let examination = examine((&gate, &recipe), heads, &holdout, &knowledge, 1)?;
+    Ok((head, report, examination))
+}
+
+#[test]
+fn thumbs_alone_find_the_good_document_and_the_length_of_the_list() {
+    let world = World::new(Thumbs::Honest);
+    let before = World::value(&world.champion);
+    for kind in [Kind::DoublyRobust, Kind::Weighted, Kind::SelfNormalised] {
+        let (head, report, examination) =
+            learn(&world, &LoggedConfig::default(), kind, (1_500, 3)).unwrap();
+        let after = World::value(&head);
+        assert!(after > 0.8 && before < 0.4, "{kind:?}: {before} to {after}; {report:?}");
+        assert!(examination.accepted, "{kind:?}: {}", examination.reason);
+    }
+}
+
+#[test]
+fn noise_teaches_nothing_and_is_not_let_through() {
+    let world = World::new(Thumbs::Noise);
+    let seeds = 40;
+    let passed = (0..seeds).filter(|seed| {
+        let found = learn(&world, &LoggedConfig::default(), Kind::DoublyRobust, (600, *seed));
+        found.is_ok_and(|(_, _, examination)| examination.accepted)
+    });
+    let passed = passed.count();
+    assert!(passed <= 2, "{passed} of {seeds} candidates passed on coin flips");
+}
+
+#[test]
+fn one_client_in_ten_who_says_the_opposite_does_not_stop_it() {
+    let world = World::new(Thumbs::OneInTenInverted);
+    let (head, _, examination) =
+        learn(&world, &LoggedConfig::default(), Kind::DoublyRobust, (1_500, 5)).unwrap();
+    assert!(World::value(&head) > 0.8 && examination.accepted, "{}", examination.reason);
+}
+
+#[test]
+fn greedy_decisions_support_nothing_and_the_refusal_says_what_to_do() {
+    let world = World { exploration: Exploration::Greedy, ..World::new(Thumbs::Honest) };
+    let error = learn(&world, &LoggedConfig::default(), Kind::DoublyRobust, (600, 1))
+        .map(|_| ())
+        .unwrap_err();
+    let text = error.to_string();
+    assert!(matches!(error, LearnError::TooLittle(_)), "{text}");
+    assert!(text.contains("420 no_support") && text.contains("share of exploration"), "{text}");
+}
+
+#[test]
+fn a_constant_added_to_every_reward_moves_no_weight_of_snips() {
+    let config = LoggedConfig { variance_weight: 0.0, epochs: 2, ..LoggedConfig::default() };
+    let of = |shift| {
+        // Half the scale and a shift: the affine map of a declared range.
+        let world = World { shift, ..World::new(Thumbs::Honest) };
+        let (train, _) = world.log(400, 0, 7);
+        let batch = Batch { train, ..Batch::default() };
+        let (head, ..) =
+            update(&recipe(&config, Kind::SelfNormalised, 1), &world.champion, &batch).unwrap();
+        World::value(&head)
+    };
+    assert!((of(0.0) - of(0.3)).abs() < 0.05);
+}
+
+#[test]
+fn weighing_by_the_chance_of_an_answer_undoes_who_answers() {
+    // Lists of two documents are answered rarely: without weights they look as good as they are
+    // among the few; the share of the answered is reported.
+    let world = World {
+        answered: |worth| if (worth - 0.6).abs() < 1e-9 { 0.2 } else { 0.8 },
+        ..World::new(Thumbs::Honest)
+    };
+    let (_, report, _) =
+        learn(&world, &LoggedConfig::default(), Kind::DoublyRobust, (1_000, 2)).unwrap();
+    let share = report.figures["answered_share"];
+    assert!(share > 0.4 && share < 0.8, "{share}");
+    assert_eq!(report.figures["answered"] + report.figures["unanswered"], 700.0);
+}
+
+#[test]
+fn rewards_out_of_range_and_foreign_widths_are_counted_and_not_used() {
+    let world = World::new(Thumbs::Honest);
+    let (mut train, _) = world.log(300, 0, 1);
+    train[0].reward.total = 1.5;
+    train[1].reward.total = f64::NAN;
+    let narrow = CandidateStates::new(2, vec![0.0; 2 * N]).unwrap();
+    train[2].episode.decision.as_mut().unwrap().states = narrow;
+    let config = LoggedConfig::default();
+    let batch = Batch { train, ..Batch::default() };
+    let (_, report, _) =
+        update(&recipe(&config, Kind::Weighted, 1), &world.champion, &batch).unwrap();
+    assert_eq!(report.refused, 3);
+    assert_eq!(report.figures["reward_out_of_range"], 2.0);
+    assert_eq!(report.figures["foreign_width"], 1.0);
+}
+
+#[test]
+fn a_seed_repeats_bit_for_bit() {
+    let world = World::new(Thumbs::Honest);
+    let of = || {
+        let (head, ..) =
+            learn(&world, &LoggedConfig::default(), Kind::DoublyRobust, (300, 4)).unwrap();
+        head.tensors()["score.weight"].to_vec1::<f32>().unwrap()
+    };
+    assert_eq!(of(), of());
+}
