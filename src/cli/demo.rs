@@ -5,6 +5,7 @@ use super::{CliError, say};
 use crate::config::{Config, IndexKind, Layers};
 use crate::demo::{self, DemoConfig, DemoEvent, Headroom};
 use crate::evaluate::{Report, table};
+use crate::recipes::online::Objective;
 use crate::wiring;
 use actors::rollout::Path;
 use actors::types::{Exploration, SelectionLimits};
@@ -77,17 +78,23 @@ fn settings(args: &Args, folder: &std::path::Path) -> Result<Config, CliError> {
     config.policy.model.clone_from(&args.model);
     config.policy.seed = args.seed;
     config.learner.seed = args.seed;
+    config.learner.objective = Objective::Dr;
     config.service.seed = Some(args.seed);
     config.service.top_n = 10;
     // Minutes of traffic are too few for a canary: here the held-out examination decides.
     config.service.promotion.path = Path::HeldOut;
     config.certificates.key_file = folder.join("certificates.key");
-    config.service.limits = SelectionLimits { k_min: 1, k_max: 5, token_budget: 1_024 };
-    config.service.exploration = Exploration::Sample { temperature: 0.5, epsilon: 0.02 };
+    // The reader answers from one document: which one is all there is to choose.
+    config.service.limits = SelectionLimits { k_min: 1, k_max: 1, token_budget: 1_024 };
+    config.service.exploration = Exploration::Sample { temperature: 1.0, epsilon: 0.2 };
     config.service.learner.interval_ms = 0;
-    config.service.learner.min_new_rewards = 300;
-    // A few dozen held-out queries cannot exclude a small loss; the demo takes what looks better.
-    config.learner.gate.tolerance = 0.06;
+    config.service.learner.min_new_rewards = 450;
+    // Thumbs have no price a document; with one, a thumb down would be below 0 and of no use.
+    config.judge.weights.context_cost = 0.0;
+    // Two thousand thumbs say for sure in which direction better weights lie, which the gate asks
+    // for in any case, and not how far a whole step goes; the demo takes the step.
+    config.learner.gate.tolerance = 1.0;
+    config.learner.logged.ess_min = 10.0;
     config.service.judge.join_window_ms = 120_000;
     config.service.judge.poll_wait_ms = 100;
     config.service.replay_buffer.poll_wait_ms = 100;

@@ -1,7 +1,7 @@
 //! What came of the courses: held-out F1 by decisions, paired with the weights that stay, and how
 //! much of what there was to gain was gained.
 
-use super::course::{Bought, Course};
+use super::course::{Bought, Checkpoint, Course};
 use super::material::Material;
 use crate::evaluate::resample::{Paired, Values, difference, interval};
 use crate::evaluate::scores::Columns;
@@ -41,6 +41,8 @@ pub struct Row {
     pub f1: f64,
     /// Its 95% interval over questions and seeds.
     pub interval: (f64, f64),
+    /// F1 on each data set.
+    pub by_dataset: Vec<f64>,
     /// Less the frozen weights, paired by question and seed.
     pub gain: Option<Gain>,
     /// Less the best fixed cut, paired by question.
@@ -201,6 +203,7 @@ fn row(
         seeds: points.len(),
         f1: 100.0 * f1.mean(),
         interval: (100.0 * low, 100.0 * high),
+        by_dataset: by_dataset(&points, datasets),
         closed: gain.filter(|_| gap.abs() > 1e-9).map(|gain| gain.points / gap),
         gain,
         over_cut: cut.map(less),
@@ -215,6 +218,17 @@ fn row(
         bought,
         rate: (decisions * points.len()) as f64 / seconds.max(1e-9),
     }
+}
+
+/// Mean F1 of each data set over some checkpoints, in points.
+fn by_dataset(points: &[&Checkpoint], datasets: &[&str]) -> Vec<f64> {
+    let all: Vec<Vec<Vec<f64>>> = points.iter().map(|p| strata(&p.f1, datasets)).collect();
+    let count = all.first().map_or(0, Vec::len);
+    let of = |at: usize| {
+        let values: Vec<f64> = all.iter().flat_map(|run| run[at].iter().copied()).collect();
+        100.0 * values.iter().sum::<f64>() / values.len().max(1) as f64
+    };
+    (0..count).map(of).collect()
 }
 
 /// The report as a table for people.
@@ -248,35 +262,43 @@ pub fn table(report: &FeedbackReport) -> String {
         "bought",
         "below"
     );
+    report.rows.iter().for_each(|row| line(&mut out, row));
     for row in &report.rows {
-        let (low, high) = row.interval;
-        let gain = row.gain.map_or_else(String::new, |gain| format!("{:+.1}", gain.points));
-        let within = row.gain.map_or_else(String::new, |gain| {
-            format!("[{:+.1}, {:+.1}]", gain.interval.0, gain.interval.1)
-        });
-        let closed = row.closed.map_or_else(String::new, |share| format!("{:.0}%", 100.0 * share));
-        let _ = writeln!(
-            out,
-            "  {:<8} {:<8} {:>9} {:>5.1} {:>15} {gain:>7} {within:>15} {closed:>6} {:>7.1} {:>6.0} \
-             {:>5.2} {:>6.1} {:>9} {:>3}/{}",
-            row.arm,
-            row.users.name(),
-            row.decisions,
-            row.f1,
-            format!("[{low:.1}, {high:.1}]"),
-            row.served_f1,
-            row.tokens,
-            row.k,
-            row.swaps,
-            row.bought.generator_calls + row.bought.judge_calls,
-            row.seeds_below,
-            row.seeds,
-        );
+        let each: Vec<String> = row.by_dataset.iter().map(|f1| format!("{f1:.1}")).collect();
+        let (arm, users, at) = (&row.arm, row.users.name(), row.decisions);
+        let _ = writeln!(out, "  {arm} {users} {at}: {} by data set", each.join(" "));
     }
     for row in report.rows.iter().filter(|row| !row.outcomes.is_empty()) {
         endings(&mut out, row);
     }
     out
+}
+
+/// One row of the table.
+fn line(out: &mut String, row: &Row) {
+    let (low, high) = row.interval;
+    let gain = row.gain.map_or_else(String::new, |gain| format!("{:+.1}", gain.points));
+    let within = row.gain.map_or_else(String::new, |gain| {
+        format!("[{:+.1}, {:+.1}]", gain.interval.0, gain.interval.1)
+    });
+    let closed = row.closed.map_or_else(String::new, |share| format!("{:.0}%", 100.0 * share));
+    let _ = writeln!(
+        out,
+        "  {:<8} {:<8} {:>9} {:>5.1} {:>15} {gain:>7} {within:>15} {closed:>6} {:>7.1} {:>6.0} \
+         {:>5.2} {:>6.1} {:>9} {:>3}/{}",
+        row.arm,
+        row.users.name(),
+        row.decisions,
+        row.f1,
+        format!("[{low:.1}, {high:.1}]"),
+        row.served_f1,
+        row.tokens,
+        row.k,
+        row.swaps,
+        row.bought.generator_calls + row.bought.judge_calls,
+        row.seeds_below,
+        row.seeds,
+    );
 }
 
 /// How the updates of an arm ended, and why.
