@@ -182,7 +182,8 @@ fn row(
     let is_told = own.first().is_some_and(|course| course.arm != "frozen");
     let less = |other: &Values| Gain::from(difference(&f1, other, RESAMPLES, seed));
     let gain = (is_told && !frozen.is_empty()).then(|| less(&frozen));
-    let gap = 100.0 * (oracle.mean() - frozen.mean());
+    // Without both ends there is no gap to close.
+    let gap = if oracle.is_empty() { 0.0 } else { 100.0 * (oracle.mean() - frozen.mean()) };
     let below = |(mine, kept): (f64, f64)| mine < kept - 1e-12;
     let (low, high) = interval(&f1, RESAMPLES, seed);
     let n = points.len().max(1) as f64;
@@ -204,7 +205,7 @@ fn row(
         f1: 100.0 * f1.mean(),
         interval: (100.0 * low, 100.0 * high),
         by_dataset: by_dataset(&points, datasets),
-        closed: gain.filter(|_| gap.abs() > 1e-9).map(|gain| gain.points / gap),
+        closed: gain.filter(|_| gap > 1e-9).map(|gain| gain.points / gap),
         gain,
         over_cut: cut.map(less),
         seeds_below: f1.by_run().into_iter().zip(frozen.by_run()).filter(|p| below(*p)).count(),
