@@ -7,6 +7,8 @@
 
 pub mod drift;
 mod entrants;
+pub mod feedback;
+pub mod headroom;
 mod material;
 
 pub use entrants::{Entrant, Recipe};

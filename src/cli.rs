@@ -5,6 +5,7 @@
 
 pub mod audit;
 pub mod bench_drift;
+pub mod bench_feedback;
 pub mod bench_papers;
 pub mod check;
 pub mod compare;
@@ -13,6 +14,7 @@ mod error;
 pub mod evaluate;
 pub mod evaluate_retrieval;
 pub mod export;
+pub mod headroom;
 pub mod import;
 pub mod index;
 pub mod ope;
@@ -58,6 +60,10 @@ enum Command {
     Evaluate(evaluate::Args),
     /// Train and measure every recipe and baseline on the benchmarks of the papers.
     BenchPapers(bench_papers::Args),
+    /// Learn from what simulated users say of answers, in a whole service, and measure what it is worth.
+    BenchFeedback(bench_feedback::Args),
+    /// Say how much a policy could gain on a data set, before anything is trained.
+    Headroom(headroom::Args),
     /// Compare continual learning with frozen weights and nightly training on streams that drift.
     BenchDrift(bench_drift::Args),
     /// Join reports over the same questions and compare their contenders with one baseline.
@@ -93,6 +99,8 @@ pub async fn run(cli: Cli) -> Result<(), CliError> {
         Command::TrainReader(args) => train_reader::run(args).await,
         Command::Evaluate(args) => evaluate::run(args).await,
         Command::BenchPapers(args) => bench_papers::run(args).await,
+        Command::BenchFeedback(args) => bench_feedback::run(args).await,
+        Command::Headroom(args) => headroom::run(args).await,
         Command::BenchDrift(args) => bench_drift::run(args).await,
         Command::Compare(args) => compare::run(args).await,
         Command::EvaluateRetrieval(args) => evaluate_retrieval::run(args).await,

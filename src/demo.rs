@@ -1,28 +1,33 @@
 //! `regrade demo`: the whole service on the bundled questions, from the first answer to better ones.
 //!
-//! Starts a real service on embedded adapters, asks it the training questions, gives feedback late
-//! and sometimes never, watches it learn and swap while it answers, and at the end compares the
-//! learned policy with fixed-k baselines on questions whose facts were never asked. Owns the script
-//! of the demonstration; everything it shows is done by the service itself.
+//! Starts a real service on embedded adapters and asks it questions, some of them often, as users
+//! do. Of a third of the answers it hears later whether the user was content, and nothing else: no
+//! right answer is ever given. It learns and swaps while it answers, and at the end the learned
+//! policy is compared with fixed-k baselines on questions about things that were never asked about.
+//! Owns the script of the demonstration; everything it shows is done by the service itself.
 
 mod latency;
 mod traffic;
 
 use crate::datasets::{self, Question, bucket};
-use crate::evaluate::{self, Contender, Exam, Report};
+use crate::evaluate::users::{Habits, Tells, Temper, Users};
+use crate::evaluate::{self, BestDocument, Contender, Exam, PolicyRow, Report, ScoreTable};
 use crate::policy::fixed::FixedK;
 use crate::policy::serving::EncoderPolicy;
 use crate::wiring::Parts;
 use actors::service::{Service, ServiceConfig, ServiceHandle};
 use actors::types::Document;
 use candle_core::Device;
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::Duration;
-use traffic::{Schedule, Traffic};
+use traffic::Traffic;
 
-const PASSAGES: &[u8] = include_bytes!("../simulations/data/passages.jsonl");
-const QUESTIONS: &[u8] = include_bytes!("../simulations/data/questions.jsonl");
+const PASSAGES: &[u8] = include_bytes!("../simulations/data/registers/passages.jsonl");
+const QUESTIONS: &[u8] = include_bytes!("../simulations/data/registers/questions.jsonl");
 
+/// The contestant that looks the right answer up.
+const BEST: &str = "best_document";
 /// Fixed cuts the learned policy is compared with.
 const FIXED: [usize; 4] = [1, 3, 5, 10];
 
@@ -39,10 +44,12 @@ pub fn questions() -> Result<Vec<Question>, datasets::DatasetError> {
 /// How long the demonstration is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DemoConfig {
-    /// Seed of the order of questions, delays and exploration.
+    /// Seed of the order of questions, what users say, and exploration.
     pub seed: u64,
-    /// Questions asked of the service.
+    /// Answers asked of the service.
     pub asked: usize,
+    /// Different questions among them, at most.
+    pub questions: usize,
     /// Questions held out for the closing table.
     pub held_out: usize,
     /// Requests in flight at once.
@@ -51,7 +58,7 @@ pub struct DemoConfig {
 
 impl Default for DemoConfig {
     fn default() -> Self {
-        Self { seed: 0, asked: 720, held_out: 300, concurrency: 2 }
+        Self { seed: 0, asked: 6_000, questions: 1_000, held_out: 400, concurrency: 2 }
     }
 }
 
@@ -85,7 +92,13 @@ pub enum DemoEvent {
     },
 }
 
-/// Splits the bundled questions by fact: no phrasing of a held-out fact is ever asked.
+/// What users of the demonstration are like: a thumb on a third of the answers, one in ten wrong,
+/// some time later.
+const HABITS: Habits =
+    Habits { share: 0.33, flips: 0.1, delay: 60, temper: Temper::Honest, tells: Tells::Exact };
+
+/// Splits the bundled questions by the thing they are about: nothing is ever asked about one that
+/// is held out.
 pub fn split(all: Vec<Question>, config: &DemoConfig) -> (Vec<Question>, Vec<Question>) {
     let salt = format!("demo-{}", config.seed);
     let key = |q: &Question| bucket(&q.id, &salt, u32::MAX);
@@ -94,11 +107,11 @@ pub fn split(all: Vec<Question>, config: &DemoConfig) -> (Vec<Question>, Vec<Que
     held_out.sort_by_key(key);
     asked.sort_by_key(key);
     held_out.truncate(config.held_out);
-    asked.truncate(config.asked);
+    asked.truncate(config.questions);
     (asked, held_out)
 }
 
-/// One data set in the report: ten domains of thirty questions each would say nothing apart.
+/// One data set in the report: six domains of some questions each would say little apart.
 fn bundled(question: Question) -> Question {
     Question { dataset: "bundled".to_owned(), ..question }
 }
@@ -116,9 +129,9 @@ pub async fn run(
     let (top_n, limits) = (service.top_n, service.limits);
     let handle = Service::start(parts.ports.clone(), service).await?;
 
-    let schedule = Schedule::new(config.seed);
-    let mut traffic = Traffic::new(handle.clone(), schedule, config.concurrency);
-    traffic.ask(&asked, &mut watch).await?;
+    let users = Users::new(&asked, HABITS, config.seed);
+    let mut traffic = Traffic::new(handle.clone(), users, config.concurrency);
+    traffic.ask(config.asked, &mut watch).await?;
     traffic.settle(Duration::from_secs(30), &mut watch).await?;
     let observed = handle.observe().await;
     let stamp = handle.policy();
@@ -128,7 +141,7 @@ pub async fn run(
         parts.ports.snapshots.get(stamp.version).await?
     };
     let latency = traffic.latency();
-    let (swaps, failed) = (traffic.swaps(), traffic.failed());
+    let (swaps, failed, said) = (traffic.swaps(), traffic.failed(), traffic.said());
     stop(&handle).await;
 
     let mut contenders: Vec<Contender> = FIXED
@@ -150,16 +163,48 @@ pub async fn run(
         watch(DemoEvent::Evaluated { done, total });
     })
     .await?;
+    let best = vec![Contender { name: BEST.to_owned(), policy: Box::new(BestDocument) }];
+    let best = evaluate::score(&setting, &mut { best }, &exam, &mut |_, _| {}).await?;
     let mut report = Report::new(config.seed, scores, None)?;
     report.swaps = swaps;
     report.failed_requests = failed;
+    report.extra.insert("thumbs".to_owned(), said.into());
+    report.extra.insert("headroom".to_owned(), serde_json::to_value(headroom(&report, &best))?);
     report.extra.insert("latency_ms".to_owned(), serde_json::to_value(latency)?);
     report.extra.insert("service".to_owned(), serde_json::to_value(observed)?);
     report.extra.insert("policy".to_owned(), serde_json::to_value(stamp)?);
     Ok(report)
 }
 
+/// What there was to learn, and how much of it was learned, in points of F1.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Headroom {
+    /// F1 of the best single document of each list: what the best policy would get.
+    pub best_document: f64,
+    /// F1 of the best fixed cut.
+    pub best_cut: f64,
+    /// Share of the difference that the learned policy closed; absent where there is none to close.
+    pub closed: Option<f64>,
+}
+
+fn headroom(report: &Report, best: &ScoreTable) -> Headroom {
+    let f1 = |row: &&PolicyRow| 100.0 * row.f1.unwrap_or(0.0);
+    let rows = &report.policies;
+    let is_cut = |row: &&PolicyRow| row.name.starts_with("retrieval_k");
+    let best_cut = rows.iter().filter(is_cut).map(|row| f1(&row)).fold(0.0, f64::max);
+    let learned = rows.iter().find(|row| row.name == "learned").map_or(0.0, |row| f1(&row));
+    let column = best.contenders.iter().flat_map(|c| &c.runs).find_map(|run| run.get("f1"));
+    let values: Vec<f64> = column.into_iter().flatten().flatten().copied().collect();
+    let best_document = 100.0 * values.iter().sum::<f64>() / values.len().max(1) as f64;
+    let there_is = best_document - best_cut;
+    let closed = (there_is > 1e-9).then(|| (learned - best_cut) / there_is);
+    Headroom { best_document, best_cut, closed }
+}
+
 async fn stop(handle: &ServiceHandle) {
     let drained = handle.drain(Duration::from_secs(20)).await;
     tracing::info!(?drained, "demo service stopped");
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,6 +6,7 @@
 //! the caller allows some, is scored for nobody and counted by contender and reason.
 
 pub mod audit;
+mod best_document;
 pub mod contender;
 pub mod interval;
 pub mod metrics;
@@ -17,7 +18,9 @@ mod report;
 pub mod resample;
 pub mod retrieval;
 pub mod scores;
+pub mod users;
 
+pub use best_document::BestDocument;
 pub use contender::{Asked, Attempt, AttemptError, Contender, Contestant};
 pub use metrics::{Scored, answer_scores};
 pub use report::{Comparison, Difference, Estimate, Latency, PolicyRow, Report, table};

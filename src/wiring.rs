@@ -171,8 +171,19 @@ pub struct Parts {
 /// # Errors
 /// The first part that cannot be put in place.
 pub async fn parts(config: &Config) -> Result<Parts, WiringError> {
+    parts_on(config, models(config, config.generator.reader.clone())?).await
+}
+
+/// The same on a reader and a generator that are loaded: several services, one after another, then
+/// share what was read.
+///
+/// # Errors
+/// The first part that cannot be put in place.
+pub async fn parts_on(
+    config: &Config,
+    (reader, generator): (Arc<PairReader>, Arc<dyn Generator>),
+) -> Result<Parts, WiringError> {
     let device = device(config.policy.device)?;
-    let (reader, generator) = models(config, config.generator.reader.clone())?;
     let first = serving::first_snapshot(reader.width(), config.policy.seed, &device)
         .map_err(WiringError::Policy)?;
     let judges = llm::judges(config)?;

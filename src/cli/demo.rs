@@ -3,8 +3,9 @@
 use super::progress::Progress;
 use super::{CliError, say};
 use crate::config::{Config, IndexKind, Layers};
-use crate::demo::{self, DemoConfig, DemoEvent};
+use crate::demo::{self, DemoConfig, DemoEvent, Headroom};
 use crate::evaluate::{Report, table};
+use crate::recipes::online::Objective;
 use crate::wiring;
 use actors::rollout::Path;
 use actors::types::{Exploration, SelectionLimits};
@@ -23,9 +24,12 @@ pub struct Args {
     /// Model folder of reader and encoder.
     #[arg(long, default_value = "deploy/models/minilm-reader", value_name = "DIR")]
     pub model: PathBuf,
-    /// Questions asked of the service.
+    /// Answers asked of the service.
     #[arg(long, default_value_t = DemoConfig::default().asked, value_name = "N")]
     pub asked: usize,
+    /// Different questions among them, at most.
+    #[arg(long, default_value_t = DemoConfig::default().questions, value_name = "N")]
+    pub questions: usize,
     /// Questions held out for the closing table.
     #[arg(long, default_value_t = DemoConfig::default().held_out, value_name = "N")]
     pub held_out: usize,
@@ -47,11 +51,13 @@ pub async fn run(args: Args) -> Result<(), CliError> {
     let demo = DemoConfig {
         seed: args.seed,
         asked: args.asked,
+        questions: args.questions,
         held_out: args.held_out,
         ..DemoConfig::default()
     };
     say(format!(
-        "asking {} questions of a fresh service; feedback comes late, and for some answers never",
+        "asking a fresh service {} times; for a third of the answers a thumb comes later, one in ten \
+         of them wrong, and nothing else is ever said",
         demo.asked
     ))?;
     let mut watch = Watch::new(&demo);
@@ -72,17 +78,23 @@ fn settings(args: &Args, folder: &std::path::Path) -> Result<Config, CliError> {
     config.policy.model.clone_from(&args.model);
     config.policy.seed = args.seed;
     config.learner.seed = args.seed;
+    config.learner.objective = Objective::Dr;
     config.service.seed = Some(args.seed);
     config.service.top_n = 10;
     // Minutes of traffic are too few for a canary: here the held-out examination decides.
     config.service.promotion.path = Path::HeldOut;
     config.certificates.key_file = folder.join("certificates.key");
-    config.service.limits = SelectionLimits { k_min: 1, k_max: 5, token_budget: 1_024 };
-    config.service.exploration = Exploration::Sample { temperature: 0.5, epsilon: 0.02 };
+    // The reader answers from one document: which one is all there is to choose.
+    config.service.limits = SelectionLimits { k_min: 1, k_max: 1, token_budget: 1_024 };
+    config.service.exploration = Exploration::Sample { temperature: 1.0, epsilon: 0.2 };
     config.service.learner.interval_ms = 0;
-    config.service.learner.min_new_rewards = 120;
-    // A few dozen held-out queries cannot exclude a small loss; the demo takes what looks better.
-    config.learner.gate.tolerance = 0.06;
+    config.service.learner.min_new_rewards = 450;
+    // Thumbs have no price a document; with one, a thumb down would be below 0 and of no use.
+    config.judge.weights.context_cost = 0.0;
+    // Two thousand thumbs say for sure in which direction better weights lie, which the gate asks
+    // for in any case, and not how far a whole step goes; the demo takes the step.
+    config.learner.gate.tolerance = 1.0;
+    config.learner.logged.ess_min = 10.0;
     config.service.judge.join_window_ms = 120_000;
     config.service.judge.poll_wait_ms = 100;
     config.service.replay_buffer.poll_wait_ms = 100;
@@ -91,13 +103,28 @@ fn settings(args: &Args, folder: &std::path::Path) -> Result<Config, CliError> {
 
 /// What is said under the table.
 fn closing(report: &Report) -> String {
-    let latency = report.extra.get("latency_ms").cloned().unwrap_or_default();
+    let extra = |name: &str| report.extra.get(name).cloned().unwrap_or_default();
+    let headroom = serde_json::from_value(extra("headroom")).ok();
     format!(
-        "\n{}\n{} swaps while serving, {} failed requests; latency of the answer path in ms: {}",
+        "\n{}\n{}\nlearned from {} thumbs; {} swaps while serving, {} failed requests; latency of the \
+         answer path in ms: {}",
         table(report).trim_end(),
+        headroom.map_or_else(String::new, |found: Headroom| told(&found)),
+        extra("thumbs"),
         report.swaps,
         report.failed_requests,
-        latency
+        extra("latency_ms")
+    )
+}
+
+/// What there was to learn.
+fn told(found: &Headroom) -> String {
+    let closed = found.closed.map_or_else(String::new, |share| {
+        format!("; of the difference {:.0}% is learned", 100.0 * share)
+    });
+    format!(
+        "the best single document of each list would give F1 {:.1}, the best fixed k gives {:.1}{closed}",
+        found.best_document, found.best_cut
     )
 }
 
@@ -122,7 +149,7 @@ impl Watch {
             DemoEvent::Asked { done, recent_f1, .. } => {
                 // A line for each of a thousand questions helps nobody off a terminal.
                 let step = (done - self.asked) as u64;
-                if let Some(progress) = self.asking.as_mut().filter(|_| done % 20 == 0) {
+                if let Some(progress) = self.asking.as_mut().filter(|_| done % 100 == 0) {
                     progress.advance(step, &json!({ "f1_of_last_100": round(recent_f1) }));
                     self.asked = done;
                 }

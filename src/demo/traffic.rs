@@ -1,57 +1,30 @@
-//! Users of the demonstration: they ask, and some of them say later what the answer should have been.
+//! The traffic of the demonstration: questions, thumbs as they fall due, swaps as they are seen.
 
 use super::DemoEvent;
 use super::latency::{Latency, Request};
 use crate::datasets::Question;
 use crate::evaluate::answer_scores;
+use crate::evaluate::users::{Said, Users};
 use actors::service::{Overrides, ServiceHandle, UpdateOutcome};
-use actors::types::{DecisionId, Feedback, PolicyVersion};
+use actors::types::{DecisionId, PolicyVersion, Query};
 use futures::StreamExt;
 use futures::stream;
-use rand::rngs::StdRng;
-use rand::{Rng, SeedableRng};
+use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// Share of answers nobody says anything about.
-const SILENT: f64 = 0.15;
-/// Longest delay of feedback.
-const DELAY_MS_MAX: u64 = 6_000;
-
-/// When feedback comes, if it does.
-pub(super) struct Schedule {
-    rng: StdRng,
-}
-
-impl Schedule {
-    pub(super) fn new(seed: u64) -> Self {
-        Self { rng: StdRng::seed_from_u64(seed) }
-    }
-
-    fn delay(&mut self) -> Option<Duration> {
-        if self.rng.random::<f64>() < SILENT {
-            return None;
-        }
-        Some(Duration::from_millis(self.rng.random_range(0..DELAY_MS_MAX)))
-    }
-}
-
-/// Feedback on its way.
-struct Due {
-    at: Instant,
-    feedback: Feedback,
-}
-
 /// The traffic of one demonstration.
-pub(super) struct Traffic {
+pub(super) struct Traffic<'a> {
     handle: ServiceHandle,
-    schedule: Schedule,
+    users: Users<'a>,
     concurrency: usize,
     began: Instant,
     requests: Vec<Request>,
     swaps: Vec<Duration>,
     version: PolicyVersion,
-    due: Vec<Due>,
+    /// By the number of the question after which it is said.
+    due: BTreeMap<usize, Vec<Said>>,
+    said: u64,
     failed: u64,
     recent: Vec<f64>,
 }
@@ -62,58 +35,56 @@ struct Asked {
     answered: Option<(DecisionId, String)>,
 }
 
-impl Traffic {
-    pub(super) fn new(handle: ServiceHandle, schedule: Schedule, concurrency: usize) -> Self {
+impl<'a> Traffic<'a> {
+    pub(super) fn new(handle: ServiceHandle, users: Users<'a>, concurrency: usize) -> Self {
         let version = handle.policy().version;
         Self {
             handle,
-            schedule,
+            users,
             concurrency,
             began: Instant::now(),
             requests: Vec::new(),
             swaps: Vec::new(),
             version,
-            due: Vec::new(),
+            due: BTreeMap::new(),
+            said: 0,
             failed: 0,
             recent: Vec::new(),
         }
     }
 
-    /// Asks every question, some at a time, giving feedback as it falls due.
+    /// Asks so many questions, some at a time, and says what falls due.
     pub(super) async fn ask(
         &mut self,
-        questions: &[Question],
+        total: usize,
         watch: &mut impl FnMut(DemoEvent),
     ) -> anyhow::Result<()> {
         let (handle, began) = (self.handle.clone(), self.began);
-        let mut answers = stream::iter(questions)
-            .map(|question| {
+        let asked: Vec<(usize, (&Question, Query))> =
+            (0..total).map(|number| (number, self.users.query(number))).collect();
+        let mut answers = stream::iter(asked)
+            .map(|(number, (question, query))| {
                 let handle = handle.clone();
-                async move { (question, ask_one(&handle, began, question).await) }
+                async move { (number, question, ask_one(&handle, began, query).await) }
             })
-            .buffer_unordered(self.concurrency.max(1));
-        let mut done = 0;
-        while let Some((question, asked)) = answers.next().await {
-            done += 1;
-            self.note(question, asked);
-            self.give_due(Instant::now()).await?;
-            self.note_swap(done, watch).await;
+            .buffered(self.concurrency.max(1));
+        while let Some((number, question, asked)) = answers.next().await {
+            self.note(number, question, asked);
+            self.say(number).await?;
+            self.note_swap(number + 1, watch).await;
             let recent_f1 = self.recent_f1();
-            watch(DemoEvent::Asked { done, total: questions.len(), recent_f1 });
+            watch(DemoEvent::Asked { done: number + 1, total, recent_f1 });
         }
         Ok(())
     }
 
-    /// Gives what feedback is left and waits for a last update over it.
+    /// Says what is left to say and waits for a last update over it.
     pub(super) async fn settle(
         &mut self,
         deadline: Duration,
         watch: &mut impl FnMut(DemoEvent),
     ) -> anyhow::Result<()> {
-        while let Some(at) = self.due.iter().map(|d| d.at).min() {
-            tokio::time::sleep_until(at).await;
-            self.give_due(at).await?;
-        }
+        self.say(usize::MAX - 1).await?;
         let until = Instant::now() + deadline;
         // A last update over everything that was said; if it is refused, its reason is logged.
         let outcome = self.handle.trigger_update(deadline).await;
@@ -130,35 +101,24 @@ impl Traffic {
         Ok(())
     }
 
-    fn note(&mut self, question: &Question, asked: Asked) {
+    fn note(&mut self, number: usize, question: &Question, asked: Asked) {
         let Some((decision_id, answer)) = asked.answered else {
             self.failed += 1;
             return;
         };
         self.requests.push(asked.request);
-        let (f1, em) = answer_scores(&answer, &question.answers);
-        self.recent.push(f1);
-        if let Some(delay) = self.schedule.delay() {
-            // An application knows the right answer, or that there is none to be found.
-            let value = question.answers.is_empty().then_some(em);
-            let feedback = Feedback {
-                id: format!("feedback-{}", question.id),
-                decision_id,
-                value,
-                references: question.answers.clone(),
-                source: "application".to_owned(),
-                ..Feedback::default()
-            };
-            self.due.push(Due { at: Instant::now() + delay, feedback });
+        self.recent.push(answer_scores(&answer, &question.answers).0);
+        if let Some(said) = self.users.say(number, question, (decision_id, &answer)) {
+            self.due.entry(said.due).or_default().push(said);
         }
     }
 
-    async fn give_due(&mut self, now: Instant) -> anyhow::Result<()> {
-        let (ready, later): (Vec<Due>, Vec<Due>) =
-            std::mem::take(&mut self.due).into_iter().partition(|d| d.at <= now);
-        self.due = later;
-        for due in ready {
-            self.handle.feedback(due.feedback).await?;
+    /// Says what is due once the question of this number is answered.
+    async fn say(&mut self, number: usize) -> anyhow::Result<()> {
+        let later = self.due.split_off(&(number + 1));
+        for said in std::mem::replace(&mut self.due, later).into_values().flatten() {
+            self.handle.feedback(said.feedback).await?;
+            self.said += 1;
         }
         Ok(())
     }
@@ -190,6 +150,10 @@ impl Traffic {
     pub(super) fn failed(&self) -> u64 {
         self.failed
     }
+
+    pub(super) fn said(&self) -> u64 {
+        self.said
+    }
 }
 
 /// Why the last candidate was taken, in the gate's words.
@@ -200,19 +164,15 @@ async fn gate_sentence(handle: &ServiceHandle) -> String {
     }
 }
 
-async fn ask_one(handle: &ServiceHandle, began: Instant, question: &Question) -> Asked {
-    let mut query = question.to_query();
-    // What is right is said later, by feedback, or never.
-    query.references.clear();
-    query.metadata.clear();
-    query.metadata.insert("cluster".to_owned(), question.split_key().to_owned());
+async fn ask_one(handle: &ServiceHandle, began: Instant, query: Query) -> Asked {
+    let id = query.id.clone();
     let started_ms = began.elapsed().as_millis() as u64;
     let served = handle.answer(query, Overrides::default()).await;
     let request = Request { started_ms, ended_ms: began.elapsed().as_millis() as u64 };
     let answered = match served {
         Ok(served) => Some((served.decision_id, served.answer.map(|a| a.text).unwrap_or_default())),
         Err(error) => {
-            tracing::warn!(%error, question = %question.id, "question got no answer");
+            tracing::warn!(%error, question = %id, "question got no answer");
             None
         }
     };

@@ -68,8 +68,6 @@ pub(crate) struct Recipe<'a> {
     pub kind: Kind,
     /// Temperature of the softmax policy that is trained, > 0.
     pub temperature: f64,
-    /// Share of the encoder's columns hidden at random in a step, in [0, 1).
-    pub dropout: f64,
     pub weight_decay: f64,
     pub gradient_norm_max: f64,
     pub device: &'a Device,
@@ -121,7 +119,6 @@ fn train(
         champion,
         beta: config.kl_weight * (config.kl_answers / supported as f64).max(0.05),
         correction: supported as f64 / (supported as f64 + config.correction_answers),
-        dropout: recipe.dropout,
         answered: supported as f64,
         reward_mean: total / weight.max(1e-9),
         device,

@@ -157,7 +157,6 @@ impl OnlineLearner {
             config: &self.config.logged,
             kind,
             temperature: self.config.temperature,
-            dropout: self.config.dropout,
             weight_decay: self.config.weight_decay,
             gradient_norm_max: self.config.gradient_norm_max,
             device: &self.device,

@@ -18,7 +18,6 @@ use crate::policy::selection::{Masks, select};
 use crate::policy::trajectories::{Recorded, Trajectories};
 use actors::types::Exploration;
 use candle_core::{D, Device, Error, Result, Tensor};
-use rand::Rng;
 use rand::rngs::StdRng;
 
 /// What does not change during an update.
@@ -32,8 +31,6 @@ pub(super) struct Setting<'a> {
     pub beta: f64,
     /// Weight of the correction beside the reward model, in [0, 1].
     pub correction: f64,
-    /// Share of the encoder's columns hidden at random in a step, in [0, 1).
-    pub dropout: f64,
     /// Answered decisions with support in the whole update.
     pub answered: f64,
     /// Mean reward of the answered: the constant that `ips` subtracts.
@@ -70,22 +67,6 @@ pub(super) fn pad(rows: &[&Row<'_>], device: &Device) -> Result<(Tensor, Tensor,
     Ok((states, Tensor::from_vec(present, (rows.len(), n), device)?, n))
 }
 
-/// (B, n, width) states with whole columns of the encoder's part at 0, the same for a list: the head
-/// must not lean on single dimensions. The scalar features are spared.
-fn hide(setting: &Setting<'_>, head: &Head, states: &Tensor, rng: &mut StdRng) -> Result<Tensor> {
-    if setting.dropout <= 0.0 {
-        return Ok(states.clone());
-    }
-    let (lists, _, width) = states.dims3()?;
-    let keep = 1.0 / (1.0 - setting.dropout) as f32;
-    let mut factors = vec![1f32; lists * width];
-    for list in factors.chunks_mut(width.max(1)) {
-        list[..head.config().embedding]
-            .fill_with(|| if rng.random::<f64>() < setting.dropout { 0.0 } else { keep });
-    }
-    states.broadcast_mul(&Tensor::from_vec(factors, (lists, 1, width), setting.device)?)
-}
-
 /// `None` where the minibatch has nothing to teach.
 pub(super) fn loss(
     setting: &Setting<'_>,
@@ -96,7 +77,7 @@ pub(super) fn loss(
     let device = setting.device;
     let rows: Vec<&Row<'_>> = batch.iter().map(|valued| valued.row).collect();
     let (states, present, n) = pad(&rows, device)?;
-    let output = head.forward(&hide(setting, head, &states, rng)?, &present)?;
+    let output = head.forward(&states, &present)?;
     let drawn = draw(setting, batch, &output, rng)?;
     let logged: Vec<(usize, &Valued<'_>)> = batch
         .iter()

@@ -165,7 +165,6 @@ fn recipe<'a>(config: &'a LoggedConfig, kind: Kind, seed: u64) -> Recipe<'a> {
         config,
         kind,
         temperature: 1.0,
-        dropout: 0.0,
         weight_decay: 0.05,
         gradient_norm_max: 1.0,
         device: &Device::Cpu,
