@@ -125,7 +125,7 @@ pub async fn run(args: Args) -> Result<(), CliError> {
             .map_err(|e| CliError::failed("cannot start from these weights", e))?;
         let environment = Arc::clone(&lab.environment);
         let device = lab.device.clone();
-        let learner = OnlineLearner::new(config.learner.clone(), &start, environment, device)
+        let learner = OnlineLearner::new(config.learner.with_trials(), &start, environment, device)
             .map_err(|e| CliError::failed("cannot start from these weights", e))?;
         let learner = match config.policy.trainable {
             Trainable::Head => learner,

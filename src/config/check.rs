@@ -4,6 +4,7 @@
 //! two settings points at the one laid on last.
 
 mod generator;
+mod learner;
 mod llm;
 mod promotion;
 
@@ -14,7 +15,6 @@ use super::{Config, Device, EmbedderKind, IndexConfig, IndexKind, LogKind};
 use crate::adapters::log_embedded::EmbeddedLogConfig;
 use crate::adapters::log_kafka::KafkaLogConfig;
 use crate::adapters::snapshots_object::{self, PlaceError};
-use crate::recipes::fit::RecipeError;
 use crate::rewards::BlendError;
 use tracing_subscriber::EnvFilter;
 
@@ -236,33 +236,6 @@ impl Check<'_> {
         }
         if let Err((field, expected)) = config.index.dense.validate() {
             let key = format!("index.dense.{field}");
-            let remedy = format!("change `{key}`, or leave it out for the default");
-            self.require(false, &[&key], &format!("expected {expected}"), &remedy);
-        }
-    }
-
-    fn learner(&mut self, config: &Config) {
-        if let Err((field, expected)) = config.learner.validate() {
-            let key = format!("learner.{field}");
-            let remedy = format!("change `{key}`, or leave it out for the default");
-            self.require(false, &[&key], &format!("expected {expected}"), &remedy);
-        }
-        let key = "environment.parallel_answers_max";
-        let is_right = (1..=1_024).contains(&config.environment.parallel_answers_max);
-        self.require(is_right, &[key], "expected 1 to 1024", "change it, or leave it out");
-        let papers = [
-            ("dynamic_rag", config.dynamic_rag.validate()),
-            ("rrpo", config.rrpo.validate()),
-            ("grpo", config.grpo.validate()),
-        ];
-        for (section, found) in papers {
-            let Err(RecipeError::Setting { setting, expected }) = found else { continue };
-            let key = format!("{section}.{setting}");
-            let remedy = format!("change `{key}`, or leave it out for the default");
-            self.require(false, &[&key], &format!("expected {expected}"), &remedy);
-        }
-        if let Err((field, expected)) = config.smart_rag.validate() {
-            let key = format!("smart_rag.{field}");
             let remedy = format!("change `{key}`, or leave it out for the default");
             self.require(false, &[&key], &format!("expected {expected}"), &remedy);
         }

@@ -140,7 +140,8 @@ impl<'a> Users<'a> {
             Tells::Overlap | Tells::Exact => (Some(f64::from(u8::from(is_up))), Vec::new()),
         };
         let (id, source) = (format!("said-{number}"), format!("client-{client}"));
-        let feedback = Feedback { id, decision_id, value, references, source, time_ms: 0 };
+        let feedback =
+            Feedback { id, decision_id, value, references, source, ..Feedback::default() };
         Some(Said { due: number + delay, feedback })
     }
 

@@ -131,7 +131,7 @@ impl<'a> Learners<'a> {
         (name, learning, seed): (&'a str, Learning, u64),
         (lab, config): (&'a Lab, &Config),
     ) -> Result<Self, BenchError> {
-        let online = OnlineConfig { seed, ..config.learner.clone() };
+        let online = OnlineConfig { seed, ..config.learner.with_trials() };
         let limits = config.service.limits;
         let untrained = untrained(name, lab, seed)?;
         let policy = EncoderPolicy::new(Arc::clone(&lab.reader), &untrained, lab.device.clone())

@@ -16,7 +16,8 @@ use crate::algorithms::doubly_robust::{
 use crate::policy::head::{Head, HeadOutput};
 use crate::policy::selection::{Masks, select};
 use crate::policy::trajectories::{Recorded, Trajectories};
-use actors::types::Exploration;
+use crate::recipes::rollout::pad;
+use actors::types::{CandidateStates, Exploration};
 use candle_core::{D, Device, Error, Result, Tensor};
 use rand::rngs::StdRng;
 
@@ -52,21 +53,6 @@ pub(super) struct Step {
     pub figures: WeightFigures,
 }
 
-/// (B, n, width) states and (B, n) presence of the rows, padded with zeros.
-pub(super) fn pad(rows: &[&Row<'_>], device: &Device) -> Result<(Tensor, Tensor, usize)> {
-    let n = rows.iter().map(|row| row.states.rows()).max().unwrap_or(0);
-    let width = rows.first().map_or(0, |row| row.states.width());
-    let mut states = vec![0f32; rows.len() * n * width];
-    let mut present = vec![0f32; rows.len() * n];
-    for (list, row) in rows.iter().enumerate() {
-        let values = row.states.values();
-        states[list * n * width..][..values.len()].copy_from_slice(values);
-        present[list * n..][..row.states.rows()].fill(1.0);
-    }
-    let states = Tensor::from_vec(states, (rows.len(), n, width), device)?;
-    Ok((states, Tensor::from_vec(present, (rows.len(), n), device)?, n))
-}
-
 /// `None` where the minibatch has nothing to teach.
 pub(super) fn loss(
     setting: &Setting<'_>,
@@ -76,7 +62,8 @@ pub(super) fn loss(
 ) -> Result<Option<Step>> {
     let device = setting.device;
     let rows: Vec<&Row<'_>> = batch.iter().map(|valued| valued.row).collect();
-    let (states, present, n) = pad(&rows, device)?;
+    let lists: Vec<&CandidateStates> = rows.iter().map(|row| row.states).collect();
+    let (states, present, n) = pad(&lists, head.config().state_width(), device)?;
     let output = head.forward(&states, &present)?;
     let drawn = draw(setting, batch, &output, rng)?;
     let logged: Vec<(usize, &Valued<'_>)> = batch

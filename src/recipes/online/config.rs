@@ -10,7 +10,6 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "snake_case")]
 pub enum Objective {
     /// Clipped policy gradient over sampled selections.
-    #[default]
     Rrpo,
     /// Preference of the best over the worst selection of each query.
     Dpo,
@@ -20,6 +19,7 @@ pub enum Objective {
     /// Likelihood of the best selection of each query: imitation of what was tried and paid most.
     Sft,
     /// Doubly robust policy gradient on logged decisions: asks neither generator nor judge.
+    #[default]
     Dr,
     /// Importance weights alone on logged decisions: a control of `dr`.
     Ips,
@@ -163,7 +163,7 @@ pub struct OnlineConfig {
 impl Default for OnlineConfig {
     fn default() -> Self {
         Self {
-            objective: Objective::Rrpo,
+            objective: Objective::Dr,
             advantage: Advantage::Terminal,
             seed: 0,
             queries_min: 16,
@@ -202,6 +202,14 @@ impl Default for OnlineConfig {
 }
 
 impl OnlineConfig {
+    /// The same with `rrpo` in the place of an objective that learns from the log: where references
+    /// are known every selection can be tried, which teaches more than the served one alone.
+    #[must_use]
+    pub fn with_trials(&self) -> Self {
+        let objective = if self.objective.simulates() { self.objective } else { Objective::Rrpo };
+        Self { objective, ..self.clone() }
+    }
+
     /// Names the first field that is out of its range, and the range.
     pub fn validate(&self) -> Result<(), (String, String)> {
         let range = |field: &str, ok: bool, expected: &str| {
