@@ -38,6 +38,7 @@ use rand::seq::SliceRandom;
 use reward_model::RewardModel;
 use rows::{Counts, Row};
 
+use gate::Direction;
 pub(crate) use gate::examine;
 
 /// Parts of an update after which the weights are looked at.
@@ -60,6 +61,8 @@ pub(crate) struct Knowledge {
     answering: Answering,
     /// Mean reward of the training rows.
     reward_mean: f64,
+    /// What the training rows say of the direction; empty without a model.
+    earlier: Vec<Direction>,
 }
 
 /// What is trained and how.
@@ -136,10 +139,14 @@ fn train(
         report.figures.insert("reward_model_r_squared".to_owned(), model.r_squared.unwrap_or(0.0));
         report.figures.insert("reward_model_bias".to_owned(), model.bias);
     }
+    let earlier = match model.as_ref().filter(|m| m.explains()) {
+        Some(model) => gate::cross_fitted(recipe, champion, &rows, model)?,
+        None => Vec::new(),
+    };
     let head = climb(recipe, &setting, &valued, &mut report)?;
     drop(valued);
     let reward_mean = setting.reward_mean;
-    Ok((head, report, Knowledge { model, answering, reward_mean }))
+    Ok((head, report, Knowledge { model, answering, reward_mean, earlier }))
 }
 
 fn too_little(config: &LoggedConfig, supported: usize, counts: &Counts) -> String {

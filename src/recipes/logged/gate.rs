@@ -8,7 +8,8 @@
 //!    query: `E[(r − m(x)) (h(a) − E_{π0} h)]`, h the reward model (without one the log-ratio of the
 //!    candidate to the champion). It is `d/dt V` of `π_t ∝ π0 exp(t h)` at `t = 0`, has weights of 1, and
 //!    so has power long before a whole step can be estimated. Its lower bound must be above 0: no
-//!    candidate passes on noise.
+//!    candidate passes on noise. The training rows speak here too, each by the model that has seen no
+//!    reward of its query ([`cross_fitted`]).
 //! 2. **Gain.** What the model says the candidate's lists are worth above the champion's, times the
 //!    slope of rewards on predictions that the later rows show (the calibrated direct method). It is
 //!    as right as the model is linear in the truth, which the third figure checks.
@@ -83,7 +84,41 @@ pub(crate) fn examine(
         let seen = at(recipe, row, both, model, reward_mean)?;
         looks.extend(seen);
     }
-    Ok(judge(gate, (recipe.config.ess_min, model.is_some()), &looks, look))
+    let earlier = if model.is_some() { knowledge.earlier.as_slice() } else { &[] };
+    Ok(judge(gate, (recipe.config.ess_min, model.is_some()), (&looks, earlier), look))
+}
+
+/// What a row says of the direction: its contribution to the covariance and to the square of h.
+pub(super) type Direction = (f64, f64);
+
+/// The direction by the training rows, each by the model that has seen no reward of its query.
+///
+/// # Errors
+/// A tensor operation fails.
+pub(super) fn cross_fitted(
+    recipe: &Recipe<'_>,
+    champion: &Head,
+    rows: &[Row<'_>],
+    model: &RewardModel,
+) -> Result<Vec<Direction>, LearnError> {
+    let folds = recipe.config.reward_model.folds;
+    let mut found = Vec::with_capacity(rows.len());
+    for row in rows.iter().filter(|row| row.behaviour.is_some()) {
+        let Some(reward) = row.reward else { continue };
+        let logits = list_logits(champion, row.states, recipe.device).map_err(super::tensor)?;
+        let values = model.values(row.fold(folds), row.states).map_err(super::tensor)?;
+        let masks = Masks { tokens: row.tokens(), limits: row.limits() };
+        let mut rng = StdRng::seed_from_u64(row.fold(usize::MAX) as u64);
+        let drawn = (0..DRAWS).map(|_| {
+            let drawn = select(&logits, masks, row.decision.exploration, &mut rng).ok()?;
+            Some(values.of(&drawn.order))
+        });
+        let Some(drawn) = drawn.collect::<Option<Vec<f64>>>() else { continue };
+        let mean = drawn.iter().sum::<f64>() / DRAWS as f64;
+        let ahead = values.of(row.order) - mean;
+        found.push((row.weight * (reward - mean) * ahead, row.weight * ahead * ahead));
+    }
+    Ok(found)
 }
 
 /// `None` for a record that contradicts its masks.
@@ -172,18 +207,22 @@ fn moments(values: impl Iterator<Item = f64> + Clone) -> (f64, f64) {
 fn judge(
     gate: &GateConfig,
     (ess_min, is_modelled): (f64, bool),
-    looks: &[Look],
+    (looks, earlier): (&[Look], &[Direction]),
     look: u64,
 ) -> Examination {
     let n = looks.len() as f64;
     let alpha = gate.alpha * 6.0 / (std::f64::consts::PI.powi(2) * (look.max(1) as f64).powi(2));
     let quantile = standard_normal_quantile(1.0 - alpha);
-    let (direction, direction_error) = moments(looks.iter().map(|l| l.direction));
+    let directions = || {
+        let later = looks.iter().map(|l| (l.direction, l.spread));
+        later.chain(earlier.iter().copied())
+    };
+    let (direction, direction_error) = moments(directions().map(|(covariance, _)| covariance));
     let direction_low = direction - quantile * direction_error;
     let (old, _) = moments(looks.iter().map(|l| l.reward));
     let (step, step_error) = moments(looks.iter().map(|l| l.step));
     let (step_low, step_high) = (step - quantile * step_error, step + quantile * step_error);
-    let (spread, _) = moments(looks.iter().map(|l| l.spread));
+    let (spread, _) = moments(directions().map(|(_, square)| square));
     let (predicted, _) = moments(looks.iter().map(|l| l.predicted));
     // Rewards on predictions: 1 where the model is calibrated.
     let slope = |covariance: f64| if spread > 0.0 { covariance / spread } else { 0.0 };
