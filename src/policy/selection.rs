@@ -294,9 +294,7 @@ pub fn log_probs(
 }
 
 /// Whether each step of a given selection is the greedy one of these logits after the steps before it.
-///
-/// # Errors
-/// A selection that the masks forbid, or inputs that do not fit each other.
+/// Errors as for [`log_probs`].
 pub fn greedy_steps(
     logits: &SelectionLogits,
     masks: Masks<'_>,

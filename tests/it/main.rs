@@ -15,6 +15,7 @@ mod llm;
 mod ope;
 mod parity;
 mod qdrant;
+mod reward_range;
 mod service;
 mod services;
 mod snapshots;
