@@ -132,7 +132,7 @@ pub async fn run(
     let users = Users::new(&asked, HABITS, config.seed);
     let mut traffic = Traffic::new(handle.clone(), users, config.concurrency);
     traffic.ask(config.asked, &mut watch).await?;
-    traffic.settle(Duration::from_secs(30), &mut watch).await?;
+    traffic.settle(Duration::from_secs(120), &mut watch).await?;
     let observed = handle.observe().await;
     let stamp = handle.policy();
     let learned = if stamp.version == first.version {

@@ -86,8 +86,19 @@ impl<'a> Traffic<'a> {
     ) -> anyhow::Result<()> {
         self.say(usize::MAX - 1).await?;
         let until = Instant::now() + deadline;
+        // An update under way knows nothing of what was said last, and a thumb takes a moment to
+        // become a reward.
+        let judged = Instant::now() + Duration::from_secs(10);
+        while Instant::now() < judged && self.is_judging().await {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        while Instant::now() < until && self.is_updating().await {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        self.note_swap(self.requests.len(), watch).await;
         // A last update over everything that was said; if it is refused, its reason is logged.
-        let outcome = self.handle.trigger_update(deadline).await;
+        let outcome =
+            self.handle.trigger_update(until.saturating_duration_since(Instant::now())).await;
         tracing::info!(?outcome, "last update of the demo");
         while Instant::now() < until {
             self.note_swap(self.requests.len(), watch).await;
@@ -99,6 +110,16 @@ impl<'a> Traffic<'a> {
             }
         }
         Ok(())
+    }
+
+    async fn is_updating(&self) -> bool {
+        self.handle.observe().await.learner.is_some_and(|learner| learner.is_updating)
+    }
+
+    /// Whether something that was said has no reward yet.
+    async fn is_judging(&self) -> bool {
+        let buffer = self.handle.observe().await.replay_buffer;
+        buffer.is_some_and(|buffer| buffer.inserted < self.said)
     }
 
     fn note(&mut self, number: usize, question: &Question, asked: Asked) {

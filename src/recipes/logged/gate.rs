@@ -17,8 +17,9 @@
 //!    one step at a time: `Σ_t E[(1[a_t = c_t] − 1[a_t = g_t]) / P(a_t | a_<t) · (r − m(x))]`, the
 //!    first-order gain of conservative policy iteration (Kakade and Langford 2002). Only single steps
 //!    are weighted, so it can be estimated from what explores one step at a time. It rests on no model
-//!    and must not contradict the gain: its upper bound may not be below 0; without a model its lower
-//!    bound may not be below `−tolerance`. The logged departures must be enough to say so.
+//!    and must not contradict the gain: its upper bound may not be below 0. Without a model it is the
+//!    gain itself: its lower bound may not be below `−tolerance`, and the logged departures must be
+//!    enough to say so.
 //!
 //! The error rate α is spent over successive updates: look t has `α · 6 / (π² t²)`, which sums to α, so
 //! the chance that any of all looks is wrong is at most α. Knows rows and heads; no training.
@@ -238,7 +239,7 @@ fn judge(
     let ess = if squares > 0.0 { sum * sum / squares } else { 0.0 };
     let (accepted, verdict) = if looks.len() < gate.queries_min {
         (false, format!("{} later answered decisions, {} needed", looks.len(), gate.queries_min))
-    } else if ess < ess_min {
+    } else if !is_modelled && ess < ess_min {
         let further = n * (ess_min / ess.max(0.1) - 1.0);
         (
             false,
