@@ -91,10 +91,8 @@ fn settings(args: &Args, folder: &std::path::Path) -> Result<Config, CliError> {
     config.service.learner.min_new_rewards = 450;
     // Thumbs have no price a document; with one, a thumb down would be below 0 and of no use.
     config.judge.weights.context_cost = 0.0;
-    // Two thousand thumbs say for sure in which direction better weights lie, which the gate asks
-    // for in any case, and not how far a whole step goes; the demo takes the step.
-    config.learner.gate.tolerance = 1.0;
-    config.learner.logged.ess_min = 10.0;
+    // One document is one step, so that importance weights are sound long before they are for lists.
+    config.learner.logged.correction_answers = 1_000.0;
     config.service.judge.join_window_ms = 120_000;
     config.service.judge.poll_wait_ms = 100;
     config.service.replay_buffer.poll_wait_ms = 100;

@@ -160,7 +160,8 @@ fn prefix_advantages_learn_too() {
 #[test]
 fn the_dense_term_learns_alone() {
     let settings =
-        OnlineConfig { utility_weight: 1.0, singles: N, rollouts: 0, ..Default::default() };
+        OnlineConfig { utility_weight: 1.0, singles: N, rollouts: 0, ..Default::default() }
+            .with_trials();
     let (mut learner, first) = learner(settings);
     let batch = batch(&first);
     let (candidate, _) = learner.update(&batch, PolicyVersion(1)).unwrap();
@@ -221,6 +222,7 @@ fn stopping(snapshot: &PolicySnapshot, samples: &[Sample]) -> (f64, f64) {
 #[test]
 fn the_warm_up_goes_on_while_one_more_document_is_worth_its_price() {
     let settings = OnlineConfig { singles: N, rollouts: 0, epochs: 1, ..Default::default() };
+    let settings = settings.with_trials();
     let mut found = Vec::new();
     for good in [1, 2] {
         let first = serving::first_snapshot(EMBEDDING, 1, &Device::Cpu).unwrap();

@@ -104,7 +104,7 @@ fn a_strong_anchor_holds_the_regression_of_utilities_too() {
             dropout: 0.0,
             ..OnlineConfig::default()
         };
-        let (mut learner, first) = learner(settings);
+        let (mut learner, first) = learner(settings.with_trials());
         let batch = Batch { train: samples(&first, 64, 1), ..Batch::default() };
         learner.update(&batch, PolicyVersion(1)).unwrap().1.kl
     };
