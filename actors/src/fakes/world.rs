@@ -150,12 +150,16 @@ impl Judge for FakeJudge {
         if references.is_empty() {
             references = task.feedback.iter().flat_map(|f| f.references.clone()).collect();
         }
-        let value = match (&task.answer, task.feedback.iter().rev().find_map(|f| f.value)) {
-            (_, Some(value)) => value,
-            (Some(answer), None) if !references.is_empty() => {
-                f64::from(u8::from(references.contains(&answer.text)))
-            }
-            _ => return Ok(Judgement::NotYet),
+        let said = task.feedback.iter().rev().find_map(|f| f.value);
+        let matched = task
+            .answer
+            .as_ref()
+            .filter(|_| !references.is_empty())
+            .map(|answer| f64::from(u8::from(references.contains(&answer.text))));
+        let value = match (said, matched) {
+            (Some(said), Some(matched)) => f64::midpoint(said, matched),
+            (Some(value), None) | (None, Some(value)) => value,
+            (None, None) => return Ok(Judgement::NotYet),
         };
         let parts = vec![RewardPart::new("fake", value, 1.0)];
         let abstained = Judgement::Abstained { reason: "not a number".to_owned() };
