@@ -77,8 +77,8 @@ fn course(arm: &str, points: &[(usize, [f64; 4])]) -> Course {
     Course { arm: arm.to_owned(), users: Temper::Honest, seed: 0, checkpoints, updates }
 }
 
-#[test]
-fn the_share_of_the_gap_is_that_of_means_over_data_sets() {
+#[tokio::test]
+async fn the_share_of_the_gap_is_that_of_means_over_data_sets() {
     let questions = questions(4);
     let material = Material {
         train: questions.clone(),
@@ -87,7 +87,7 @@ fn the_share_of_the_gap_is_that_of_means_over_data_sets() {
             .zip(questions)
             .map(|(name, q)| Question { dataset: (*name).to_owned(), ..q })
             .collect(),
-        index: std::sync::Arc::new(actors_index()),
+        index: crate::wiring::pool(&crate::config::Config::default(), &[]).await.unwrap(),
     };
     let courses = [
         course("frozen", &[(0, [0.0, 0.0, 0.0, 0.0])]),
@@ -107,10 +107,6 @@ fn the_share_of_the_gap_is_that_of_means_over_data_sets() {
     assert_eq!(report::build(&courses[..2], &[], &material, 0).rows[2].closed, None);
     let table = table(&report);
     assert!(table.contains("40%") && table.contains("rejected: too little"), "{table}");
-}
-
-fn actors_index() -> crate::adapters::index_embedded::EmbeddedIndex {
-    crate::adapters::index_embedded::EmbeddedIndex::in_memory(Default::default()).unwrap()
 }
 
 #[test]

@@ -58,6 +58,11 @@ async fn a_question_is_answered_fed_back_judged_and_measured() {
     assert_eq!(json(revised).await["status"], "revised");
     until("revised", async || service.observe().await.judge.is_some_and(|j| j.revisions == 1))
         .await;
+    until("replaced", async || {
+        service.observe().await.replay_buffer.is_some_and(|b| b.revised == 1 && b.samples == 1)
+    })
+    .await;
+    // The buffer has it from the log, so the door finds it there too.
     let repeat = server.post("/v1/feedback", thumb.to_string()).await;
     assert_eq!(repeat.status(), 200, "known already");
     let id = reply["decision_id"].as_str().unwrap();
@@ -73,10 +78,6 @@ async fn a_question_is_answered_fed_back_judged_and_measured() {
     let sources: BTreeSet<&str> =
         parts.iter().map(|part| part["source"].as_str().unwrap()).collect();
     assert!(sources.contains("human") && sources.contains("reference"), "{known}");
-    until("replaced", async || {
-        service.observe().await.replay_buffer.is_some_and(|b| b.revised == 1 && b.samples == 1)
-    })
-    .await;
     let observed = service.observe().await;
     assert!(observed.door.is_conserved() && observed.judge.unwrap().is_conserved());
 
