@@ -14,7 +14,7 @@ mod text;
 mod token_f1;
 
 pub use blend::{Blend, BlendError, Subject};
-pub use cost::{context_cost, document_cost, retrieval_cost};
+pub use cost::{Prices, context_cost, document_cost, retrieval_cost};
 pub use evidence::{Evidence, Given, mean};
 pub use exact_match::exact_match;
 pub use length::length;

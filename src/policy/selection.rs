@@ -126,6 +126,7 @@ impl SelectionLogits {
 }
 
 /// The walk through one selection: what is chosen, what is left.
+#[derive(Clone)]
 struct Walk<'a> {
     logits: &'a SelectionLogits,
     masks: Masks<'a>,
@@ -339,6 +340,36 @@ pub fn behaviour_log_probs(
             explore::OneStep { share, temperature, epsilon }.log_probs(logits, masks, order)
         }
     }
+}
+
+/// Where each open action of each step of a given selection leads when all that follows is greedy.
+///
+/// Returns one row per step, `(n + 1)` long: the whole selection, `None` where the action is masked;
+/// the stop last. Errors as for [`log_probs`].
+pub fn greedy_completions(
+    logits: &SelectionLogits,
+    masks: Masks<'_>,
+    order: &[u32],
+) -> Result<Vec<Vec<Option<Vec<u32>>>>, SelectionError> {
+    let n = logits.scores.len();
+    let mut steps = Vec::with_capacity(order.len() + 1);
+    along(logits, masks, order, |walk, actions, _| {
+        let mut row = vec![None; n + 1];
+        for &(action, _) in actions {
+            let mut walk = walk.clone();
+            let cell = match action {
+                Action::Document(j) => {
+                    walk.take(j);
+                    explore::finish(&mut walk, &mut Vec::new());
+                    j
+                }
+                Action::Stop => n,
+            };
+            row[cell] = Some(walk.chosen.iter().map(|&j| j as u32).collect());
+        }
+        steps.push(row);
+    })?;
+    Ok(steps)
 }
 
 /// Walks along a recorded selection, and shows `visit` each choice: the walk before it, the

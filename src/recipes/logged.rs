@@ -126,7 +126,7 @@ fn train(
         reward_mean: total / weight.max(1e-9),
         device,
     };
-    let valued = value(&rows, model.as_ref().filter(|m| m.explains()), config)?;
+    let valued = value(&rows, model.as_ref().filter(|m| m.explains()))?;
     let mut report = LearnReport {
         samples: rows.len() as u64,
         refused: counts.refused(),
@@ -161,11 +161,9 @@ fn too_little(config: &LoggedConfig, supported: usize, counts: &Counts) -> Strin
 fn value<'a>(
     rows: &'a [Row<'a>],
     model: Option<&RewardModel>,
-    config: &LoggedConfig,
 ) -> Result<Vec<Valued<'a>>, LearnError> {
-    let folds = config.reward_model.folds;
     let of = |row: &'a Row<'a>| {
-        let values = model.map(|m| m.values(row.fold(folds), row.states)).transpose();
+        let values = model.map(|m| m.values(row)).transpose();
         values.map(|values| Valued { row, values }).map_err(tensor)
     };
     // Greedy decisions without a model teach nothing here.

@@ -113,7 +113,7 @@ impl OneStep {
 }
 
 /// Goes on greedily to the end.
-fn finish(walk: &mut Walk<'_>, list: &mut Vec<Action>) {
+pub(super) fn finish(walk: &mut Walk<'_>, list: &mut Vec<Action>) {
     loop {
         let actions = walk.actions();
         if actions.is_empty() {

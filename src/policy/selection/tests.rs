@@ -5,7 +5,7 @@
 
 use super::{
     Exploration, Masks, SelectionError, SelectionLimits, SelectionLogits, behaviour_log_probs,
-    log_probs, open_actions, select,
+    greedy_completions, greedy_steps, log_probs, open_actions, select,
 };
 use proptest::prelude::*;
 use rand::Rng as _;
@@ -213,5 +213,37 @@ proptest! {
         seen.dedup();
         prop_assert_eq!(seen.len(), selection.order.len());
         prop_assert!(selection.step_log_probs.iter().all(|p| *p <= 0.0));
+    }
+}
+
+#[test]
+fn a_greedy_completion_begins_as_asked_and_goes_on_as_the_greedy_policy_would() {
+    let mut rng = StdRng::seed_from_u64(11);
+    for case in 0..40 {
+        let n = 2 + case % 4;
+        let logits = random_logits(n, &mut rng);
+        let tokens: Vec<u32> = (0..n).map(|_| rng.random_range(1..12)).collect();
+        let masks = Masks { tokens: &tokens, limits: limits(1, 3, 25) };
+        let sampled = Exploration::Sample { temperature: 1.0, epsilon: 0.5 };
+        let order = select(&logits, masks, sampled, &mut rng).unwrap().order;
+        let steps = greedy_completions(&logits, masks, &order).unwrap();
+        let open = open_actions(n, masks, &order).unwrap();
+        assert_eq!(steps.len(), open.len());
+        for (step, (lists, open)) in steps.iter().zip(&open).enumerate() {
+            assert_eq!(lists.len(), n + 1);
+            for (action, (list, open)) in lists.iter().zip(open).enumerate() {
+                assert_eq!(list.is_some(), *open, "step {step}, action {action}");
+                let Some(list) = list else { continue };
+                assert_eq!(list[..step], order[..step]);
+                if action == n {
+                    assert_eq!(list.len(), step, "the stop ends the list");
+                    continue;
+                }
+                assert_eq!(list[step], action as u32);
+                // Whatever comes after the asked action is the greedy choice.
+                let greedy = greedy_steps(&logits, masks, list).unwrap();
+                assert!(greedy[step + 1..].iter().all(|follows| *follows), "{list:?}");
+            }
+        }
     }
 }

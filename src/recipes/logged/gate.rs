@@ -28,7 +28,7 @@ use super::reward_model::{RewardModel, mean as mean_value};
 use super::rows::{self, Row};
 use super::{Knowledge, Recipe};
 use crate::policy::head::Head;
-use crate::policy::selection::{Masks, SelectionLogits, greedy_steps, log_probs, select};
+use crate::policy::selection::{SelectionLogits, greedy_steps, log_probs, select};
 use crate::recipes::gate::GateConfig;
 use crate::recipes::online::list_logits;
 use actors::ports::{Examination, LearnError};
@@ -102,13 +102,12 @@ pub(super) fn cross_fitted(
     rows: &[Row<'_>],
     model: &RewardModel,
 ) -> Result<Vec<Direction>, LearnError> {
-    let folds = recipe.config.reward_model.folds;
     let mut found = Vec::with_capacity(rows.len());
     for row in rows.iter().filter(|row| row.behaviour.is_some()) {
         let Some(reward) = row.reward else { continue };
         let logits = list_logits(champion, row.states, recipe.device).map_err(super::tensor)?;
-        let values = model.values(row.fold(folds), row.states).map_err(super::tensor)?;
-        let masks = Masks { tokens: row.tokens(), limits: row.limits() };
+        let values = model.values(row).map_err(super::tensor)?;
+        let masks = row.masks();
         let mut rng = StdRng::seed_from_u64(row.fold(usize::MAX) as u64);
         let drawn = (0..DRAWS).map(|_| {
             let drawn = select(&logits, masks, row.decision.exploration, &mut rng).ok()?;
@@ -130,7 +129,7 @@ fn at(
     model: Option<&RewardModel>,
     reward_mean: f64,
 ) -> Result<Option<Look>, LearnError> {
-    let masks = Masks { tokens: row.tokens(), limits: row.limits() };
+    let masks = row.masks();
     // The same numbers for the same row, whatever was looked at before.
     let mut rng = StdRng::seed_from_u64(row.fold(usize::MAX) as u64);
     let ratio = |order: &[u32]| -> Option<f64> {
@@ -139,7 +138,7 @@ fn at(
         };
         Some((of(candidate)? - of(champion)?).clamp(-RATIO_MAX, RATIO_MAX))
     };
-    let models = model.map(|model| model.all(row.states)).transpose().map_err(super::tensor)?;
+    let models = model.map(|model| model.all(row)).transpose().map_err(super::tensor)?;
     let models = models.unwrap_or_default();
     let value = |order: &[u32]| mean_value(&models, order);
     let follows = |logits: &SelectionLogits| greedy_steps(logits, masks, row.order).ok();

@@ -13,8 +13,8 @@ use crate::algorithms::divergence;
 use crate::algorithms::doubly_robust::{
     WeightFigures, clipped_weights, corrections, deviation, self_normalised,
 };
-use crate::policy::head::{Head, HeadOutput};
-use crate::policy::selection::{Masks, select};
+use crate::policy::head::Head;
+use crate::policy::selection::{SelectionLogits, greedy_completions, select};
 use crate::policy::trajectories::{Recorded, Trajectories};
 use crate::recipes::rollout::pad;
 use actors::types::{CandidateStates, Exploration};
@@ -65,7 +65,12 @@ pub(super) fn loss(
     let lists: Vec<&CandidateStates> = rows.iter().map(|row| row.states).collect();
     let (states, present, n) = pad(&lists, head.config().state_width(), device)?;
     let output = head.forward(&states, &present)?;
-    let drawn = draw(setting, batch, &output, rng)?;
+    let logits: Vec<SelectionLogits> = lists
+        .iter()
+        .enumerate()
+        .map(|(list, states)| output.logits(list, states.rows()))
+        .collect::<Result<_>>()?;
+    let drawn = draw(setting, batch, &logits, rng)?;
     let logged: Vec<(usize, &Valued<'_>)> = batch
         .iter()
         .enumerate()
@@ -83,7 +88,7 @@ pub(super) fn loss(
         .map(|(list, order)| Recorded {
             list: *list as u32,
             candidates: rows[*list].states.rows(),
-            masks: Masks { tokens: rows[*list].tokens(), limits: rows[*list].limits() },
+            masks: rows[*list].masks(),
             order,
         })
         .collect();
@@ -101,7 +106,7 @@ pub(super) fn loss(
     let mut loss = if is_modelled && !drawn.is_empty() {
         let part = |t: &Tensor| t.narrow(0, 0, drawn.len());
         let parts = (&part(&all)?, &part(&reference)?, &part(trajectories.steps())?);
-        (improvement(setting, batch, &drawn, parts)? * setting.beta)?
+        (improvement(setting, (batch, &logits), &drawn, parts)? * setting.beta)?
     } else {
         (kl * setting.beta)?
     };
@@ -119,17 +124,14 @@ pub(super) fn loss(
 fn draw(
     setting: &Setting<'_>,
     batch: &[&Valued<'_>],
-    output: &HeadOutput,
+    logits: &[SelectionLogits],
     rng: &mut StdRng,
 ) -> Result<Vec<(usize, Vec<u32>)>> {
     let exploration = Exploration::Sample { temperature: setting.temperature, epsilon: 0.0 };
     let mut drawn = Vec::with_capacity(batch.len() * setting.config.draws);
-    for (list, valued) in batch.iter().enumerate() {
-        let row = valued.row;
-        let logits = output.logits(list, row.states.rows())?;
-        let masks = Masks { tokens: row.tokens(), limits: row.limits() };
+    for (list, (valued, logits)) in batch.iter().zip(logits).enumerate() {
         for _ in 0..setting.config.draws {
-            let selection = select(&logits, masks, exploration, rng)
+            let selection = select(logits, valued.row.masks(), exploration, rng)
                 .map_err(|error| Error::Msg(error.to_string()))?;
             drawn.push((list, selection.order));
         }
@@ -140,27 +142,30 @@ fn draw(
 /// Cross-entropy from the improved policy to the policy under training, at the states that its own
 /// draws visit.
 ///
-/// The improved policy is the exact maximiser of `E_a q̂ − τ KL(· ‖ champion)` at each step: champion
-/// times `exp(q̂(s, a) / τ)`, where q̂ of a document is that of the list with it and q̂ of the stop that of
-/// the list as it is. So the stop and the documents are weighed by the same marginal utility.
+/// The improved policy is the exact maximiser of `E_a Q(s, a) − β KL(· ‖ champion)` at each step: champion
+/// times `exp(Q(s, a) / β)`, where Q(s, a) is q̂ of the list that action a leads to when all that follows
+/// is greedy, as most traffic is served. So the stop is weighed against what would go on being chosen.
 fn improvement(
     setting: &Setting<'_>,
-    batch: &[&Valued<'_>],
+    (batch, logits): (&[&Valued<'_>], &[SelectionLogits]),
     drawn: &[(usize, Vec<u32>)],
     (all, reference, steps): (&Tensor, &Tensor, &Tensor),
 ) -> Result<Tensor> {
     let (rows, length, actions) = all.dims3()?;
     let mut worth = vec![0f32; rows * length * actions];
     for (row, (list, order)) in drawn.iter().enumerate() {
-        let Some(values) = &batch[*list].values else { continue };
-        for step in 0..length.min(order.len() + 1) {
-            let mut prefix = order[..step].to_vec();
+        let valued = batch[*list];
+        let Some(values) = &valued.values else { continue };
+        let led_to = greedy_completions(&logits[*list], valued.row.masks(), order)
+            .map_err(|error| Error::Msg(error.to_string()))?;
+        for (step, mut lists) in led_to.into_iter().take(length).enumerate() {
             let base = (row * length + step) * actions;
-            worth[base + actions - 1] = (values.of(&prefix) / setting.beta) as f32;
-            for j in 0..values.worth.len() {
-                prefix.push(j as u32);
-                worth[base + j] = (values.of(&prefix) / setting.beta) as f32;
-                prefix.pop();
+            let value = |list: &Option<Vec<u32>>| {
+                list.as_ref().map_or(0.0, |list| (values.of(list) / setting.beta) as f32)
+            };
+            worth[base + actions - 1] = value(&lists.pop().flatten());
+            for (cell, list) in worth[base..].iter_mut().zip(&lists) {
+                *cell = value(list);
             }
         }
     }

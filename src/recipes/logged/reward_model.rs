@@ -4,9 +4,10 @@
 //! It sees what the policy sees. Each candidate j has a value `u_j = σ(f(x_j))`, the chance that an
 //! answer from it satisfies, and a weight `g_j` by which chosen documents share the answer among them:
 //!
-//! `q̂(x, a) = Σ_{j in a} softmax_a(g + p · place)_j · u_j`,
+//! `q̂(x, a) = σ(logit(Σ_{j in a} softmax_a(g + p · place)_j · u_j) + l · ln |a|)`,
 //!
-//! so that one document's worth is learned from every list it was in. Where the answer cites documents
+//! so that one document's worth is learned from every list it was in, and `l` what the number of
+//! documents does to an answer: above 0 where they complete each other. Where the answer cites documents
 //! the reward is credited to these, and the weights learn which of a list are cited. Fitted by weighted
 //! cross-entropy on rewards in [0, 1], with early stopping on the latest rows. Cross-fitted: the model
 //! that speaks for a query has seen no reward of it. Knows rows; no policy and no loss of one.
@@ -26,6 +27,9 @@ use std::collections::BTreeMap;
 /// Candidates valued in one forward pass.
 const CHUNK: usize = 4_096;
 
+/// What `length` is a multiple of: one number that every list shares may move faster than a weight.
+const LENGTH_STEP: f64 = 20.0;
+
 /// Value and weight of every candidate of one list, by one model.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(super) struct Values {
@@ -35,12 +39,16 @@ pub(super) struct Values {
     pub share: Vec<f64>,
     /// What a later place adds to the logit of a share.
     pub place: f64,
+    /// What ln(documents) adds to the logit of a list's worth.
+    pub length: f64,
     /// Worth of the empty selection, in [0, 1].
     pub empty: f64,
+    /// (n) what the candidate adds to the reward of a list by its price alone, ≤ 0.
+    pub costs: Vec<f64>,
 }
 
 impl Values {
-    /// q̂ of a selection, in [0, 1]; indices out of range are passed over.
+    /// q̂ of a selection, less its price, at most 1; indices out of range are passed over.
     pub(super) fn of(&self, order: &[u32]) -> f64 {
         let chosen: Vec<(f64, f64)> = order
             .iter()
@@ -57,7 +65,13 @@ impl Values {
             sum += weight * worth;
             total += weight;
         }
-        if total > 0.0 { sum / total } else { self.empty }
+        let cost: f64 = order.iter().filter_map(|&j| self.costs.get(j as usize)).sum();
+        if total <= 0.0 {
+            return cost + self.empty;
+        }
+        let mixed = (sum / total).clamp(1e-5, 1.0 - 1e-5);
+        let odds = mixed / (1.0 - mixed) * (chosen.len() as f64).powf(self.length);
+        cost + odds / (1.0 + odds)
     }
 }
 
@@ -97,7 +111,7 @@ impl RewardModel {
         let mut fitted = Self { folds, r_squared: None, bias: 0.0 };
         let mut pairs = Vec::with_capacity(answered.len());
         for row in &answered {
-            let values = fitted.values(row.fold(config.folds), row.states).map_err(model)?;
+            let values = fitted.values(row).map_err(model)?;
             pairs.push((values.of(row.order), row.reward.unwrap_or_default()));
         }
         fitted.r_squared = crate::evaluate::off_policy::r_squared(pairs.iter().copied());
@@ -110,18 +124,20 @@ impl RewardModel {
         self.r_squared.is_some_and(|r| r > 0.0)
     }
 
-    /// The candidates of a list by the model that has seen no reward of this fold.
-    pub(super) fn values(&self, fold: usize, states: &CandidateStates) -> Result<Values> {
-        match self.folds.get(fold % self.folds.len().max(1)) {
-            Some(net) => net.values(states),
-            None => Ok(Values::default()),
-        }
+    /// The candidates of a row by the model that has seen no reward of its query.
+    pub(super) fn values(&self, row: &Row<'_>) -> Result<Values> {
+        let net = self.folds.get(row.fold(self.folds.len()));
+        net.map_or_else(|| Ok(Values::default()), |net| valued(net, row))
     }
 
-    /// The candidates of a later list, by the model of every fold.
-    pub(super) fn all(&self, states: &CandidateStates) -> Result<Vec<Values>> {
-        self.folds.iter().map(|net| net.values(states)).collect()
+    /// The candidates of a later row, by the model of every fold.
+    pub(super) fn all(&self, row: &Row<'_>) -> Result<Vec<Values>> {
+        self.folds.iter().map(|net| valued(net, row)).collect()
     }
+}
+
+fn valued(net: &Net, row: &Row<'_>) -> Result<Values> {
+    Ok(Values { costs: row.costs(), ..net.values(row.states)? })
 }
 
 /// q̂ of a selection: the mean over several models; 0 of none.
@@ -135,7 +151,7 @@ struct Net {
     tensors: BTreeMap<String, Tensor>,
 }
 
-const NAMES: [&str; 9] = [
+const NAMES: [&str; 10] = [
     "input.weight",
     "input.bias",
     "worth.weight",
@@ -144,6 +160,7 @@ const NAMES: [&str; 9] = [
     "share.weight",
     "share.skip",
     "place",
+    "length",
     "empty",
 ];
 
@@ -228,6 +245,7 @@ impl Net {
         let (n, width) = (states.rows(), states.width());
         let mut values = Values {
             place: number("place")?,
+            length: number("length")? * LENGTH_STEP,
             empty: 1.0 / (1.0 + (-number("empty")?).exp()),
             ..Values::default()
         };
@@ -246,4 +264,37 @@ impl Net {
 
 fn model(error: candle_core::Error) -> LearnError {
     LearnError::Model(format!("reward model: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Values;
+
+    #[test]
+    fn a_list_is_worth_what_was_worked_by_hand() {
+        let values = Values {
+            worth: vec![0.2, 0.8],
+            share: vec![0.0, 3f64.ln()],
+            place: 0.0,
+            length: 0.0,
+            empty: 0.1,
+            costs: vec![-0.05, -0.02],
+        };
+        let close = |order: &[u32], expected: f64| {
+            let found = values.of(order);
+            assert!((found - expected).abs() < 1e-9, "{order:?}: {found}, not {expected}");
+        };
+        close(&[], 0.1);
+        close(&[0], 0.15);
+        // Shares 1/4 and 3/4: 0.05 + 0.6 = 0.65, less 0.07.
+        close(&[0, 1], 0.58);
+        // Odds 0.65 / 0.35 double with ln(2) of length: 1.3 / 1.65.
+        let longer = Values { length: 1.0, ..values.clone() };
+        assert!((longer.of(&[0, 1]) - (1.3 / 1.65 - 0.07)).abs() < 1e-9);
+        // One document's worth is that of the model, whatever the length says.
+        assert!((longer.of(&[1]) - 0.78).abs() < 1e-9);
+        // The second place weighs e^place: shares 1 and 1 where it takes back the ln 3.
+        let placed = Values { place: -(3f64.ln()), ..values };
+        assert!((placed.of(&[0, 1]) - (0.5 - 0.07)).abs() < 1e-9);
+    }
 }

@@ -8,7 +8,9 @@
 
 use super::answering::Answering;
 use super::config::LoggedConfig;
-use actors::types::{CandidateStates, Decision, Episode, Gate, Outcome, Sample, SelectionLimits};
+use crate::policy::selection::Masks;
+use crate::rewards::Prices;
+use actors::types::{CandidateStates, Decision, Episode, Gate, Outcome, Sample};
 use sha2::{Digest as _, Sha256};
 use std::collections::BTreeMap;
 
@@ -28,6 +30,8 @@ pub(super) struct Row<'a> {
     /// 1 / (chance of being answered) times the weight of its age, with mean about 1 over the
     /// answered; 0 where unanswered.
     pub weight: f64,
+    /// Of the newest reward: what any list of these candidates would cost.
+    prices: Prices,
     key: u64,
 }
 
@@ -65,12 +69,20 @@ impl Row<'_> {
         (self.key % folds.max(1) as u64) as usize
     }
 
-    pub(super) fn limits(&self) -> SelectionLimits {
-        self.decision.limits
+    /// (n) what each candidate adds to the reward of a list by its price alone, ≤ 0.
+    pub(super) fn costs(&self) -> Vec<f64> {
+        self.prices.each(&self.decision.candidate_tokens)
     }
 
-    pub(super) fn tokens(&self) -> &[u32] {
-        &self.decision.candidate_tokens
+    /// The reward less the price of the list: what remains to be learned, in [0, 1].
+    pub(super) fn quality(&self) -> Option<f64> {
+        let costs = self.costs();
+        let cost: f64 = self.order.iter().filter_map(|&j| costs.get(j as usize)).sum();
+        self.reward.map(|reward| (reward - cost).clamp(0.0, 1.0))
+    }
+
+    pub(super) fn masks(&self) -> Masks<'_> {
+        Masks { tokens: &self.decision.candidate_tokens, limits: self.decision.limits }
     }
 }
 
@@ -84,9 +96,11 @@ pub(super) fn collect<'a>(
 ) -> (Vec<Row<'a>>, Counts) {
     let mut counts = Counts::default();
     let mut rows = Vec::with_capacity(samples.len() + unanswered.len());
+    let newest = samples.iter().max_by_key(|sample| sample.episode.finished_ms);
+    let prices = newest.map_or_else(Prices::default, |sample| Prices::of(&sample.reward));
     let judged = samples.iter().map(|s| (&s.episode, Some(s.reward.total)));
     for (episode, reward) in judged.chain(unanswered.iter().map(|e| (e, None))) {
-        match row(episode, reward, width) {
+        match row(episode, reward, (prices, width)) {
             Ok(row) => {
                 counts.add(if row.reward.is_some() { "answered" } else { "unanswered" });
                 counts.add(if row.behaviour.is_some() { "supported" } else { "no_support" });
@@ -112,7 +126,7 @@ pub(super) fn answering(config: &LoggedConfig, rows: &[Row<'_>]) -> Answering {
 fn row<'a>(
     episode: &'a Episode,
     reward: Option<f64>,
-    width: usize,
+    (prices, width): (Prices, usize),
 ) -> Result<Row<'a>, &'static str> {
     let decision = episode.decision.as_ref().ok_or("undecided")?;
     if episode.degraded.is_some() {
@@ -142,6 +156,7 @@ fn row<'a>(
         behaviour: behaviour(episode, decision)?,
         reward,
         weight: 0.0,
+        prices,
         key: key(&episode.query.text),
     })
 }

@@ -3,7 +3,7 @@
 
 use super::super::config::RewardModelConfig;
 use super::super::rows::Row;
-use super::Net;
+use super::{LENGTH_STEP, Net};
 use crate::policy::optimizer::{Optimizer, OptimizerArgs};
 use actors::types::{CandidateStates, Outcome};
 use candle_core::{D, Device, Result, Tensor};
@@ -71,7 +71,7 @@ pub(super) fn fit(
 }
 
 fn example<'a>(row: &Row<'a>) -> Option<Example<'a>> {
-    let reward = row.reward? as f32;
+    let reward = row.quality()? as f32;
     let cited: Vec<usize> = match &row.episode.outcome {
         Outcome::Answered { answer } => (0..row.order.len())
             .filter(|&place| {
@@ -151,10 +151,16 @@ fn loss(
     let closed = |open: &Tensor| -> Result<Tensor> { &share + ((open - 1.0)? * 1e9)? };
     // The reward is credited to what the answer cites; the shares learn what that is.
     let weights = candle_nn::ops::softmax(&closed(&credited)?, D::Minus1)?;
-    let value = ((weights * worth)? * &credited)?.sum(D::Minus1)?;
+    let mixed = ((weights * worth)? * &credited)?.sum(D::Minus1)?.clamp(1e-5, 1.0 - 1e-5)?;
+    let lengths: Vec<f32> = batch.iter().map(|e| (e.order.len().max(1) as f32).ln()).collect();
+    let length = (net.tensor("length")? * LENGTH_STEP)?;
+    let longer = Tensor::from_vec(lengths, b, &device)?.broadcast_mul(&length)?;
+    let logit = (mixed.log()? - (1.0 - mixed)?.log()?)?;
+    let value = candle_nn::ops::sigmoid(&(logit + longer)?)?;
     let empty = Tensor::from_vec(empty, b, &device)?;
     let none = candle_nn::ops::sigmoid(net.tensor("empty")?)?;
-    let value = (value + empty.broadcast_mul(&none)?)?.clamp(1e-5, 1.0 - 1e-5)?;
+    let value =
+        ((value * (1.0 - &empty)?)? + empty.broadcast_mul(&none)?)?.clamp(1e-5, 1.0 - 1e-5)?;
     let column = |of: fn(&Example<'_>) -> f32| {
         Tensor::from_vec(batch.iter().map(|e| of(e)).collect::<Vec<_>>(), b, &device)
     };
