@@ -58,7 +58,7 @@ pub struct DemoConfig {
 
 impl Default for DemoConfig {
     fn default() -> Self {
-        Self { seed: 0, asked: 6_000, questions: 1_000, held_out: 400, concurrency: 2 }
+        Self { seed: 0, asked: 6_000, questions: 1_000, held_out: 600, concurrency: 2 }
     }
 }
 

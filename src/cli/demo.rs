@@ -68,7 +68,7 @@ pub async fn run(args: Args) -> Result<(), CliError> {
     super::write_report(args.report.as_deref(), &report)
 }
 
-/// A service in a temporary folder that learns every few score of rewards.
+/// A service in a temporary folder that learns every few hundred rewards.
 fn settings(args: &Args, folder: &std::path::Path) -> Result<Config, CliError> {
     let mut config = Config::load(&Layers::default())?;
     config.index.kind = IndexKind::Memory;
@@ -88,8 +88,8 @@ fn settings(args: &Args, folder: &std::path::Path) -> Result<Config, CliError> {
     config.service.limits = SelectionLimits { k_min: 1, k_max: 1, token_budget: 1_024 };
     config.service.exploration = Exploration::Sample { temperature: 1.0, epsilon: 0.2 };
     config.service.learner.interval_ms = 0;
-    config.service.learner.min_new_rewards = 450;
-    // Thumbs have no price a document; with one, a thumb down would be below 0 and of no use.
+    config.service.learner.min_new_rewards = 300;
+    // All lists have one document: their price says nothing.
     config.judge.weights.context_cost = 0.0;
     // One document is one step, so that importance weights are sound long before they are for lists.
     config.learner.logged.correction_answers = 1_000.0;

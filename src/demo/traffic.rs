@@ -13,6 +13,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::time::Instant;
 
+/// Pause after each answer while an update trains: what users ask in a day passes here in a minute, and an
+/// update that takes as long as it does in production would come after all of it.
+const PAUSE: Duration = Duration::from_millis(50);
+
 /// The traffic of one demonstration.
 pub(super) struct Traffic<'a> {
     handle: ServiceHandle,
@@ -74,6 +78,9 @@ impl<'a> Traffic<'a> {
             self.note_swap(number + 1, watch).await;
             let recent_f1 = self.recent_f1();
             watch(DemoEvent::Asked { done: number + 1, total, recent_f1 });
+            if self.is_updating().await {
+                tokio::time::sleep(PAUSE).await;
+            }
         }
         Ok(())
     }

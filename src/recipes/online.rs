@@ -75,6 +75,8 @@ pub struct OnlineLearner {
     base: Option<Arc<PairReader>>,
     /// What the last update from the log knows of rewards: the gate's control variate.
     knowledge: Option<Knowledge>,
+    /// Candidates of this process that nothing could be told of: no error rate was spent on them.
+    untold: u64,
     /// The optimisers of the last update, by phase: the next goes on with their moments.
     kept: BTreeMap<&'static str, Steps>,
 }
@@ -105,7 +107,16 @@ impl OnlineLearner {
     ) -> Result<Self, LearnError> {
         let champion = load(champion, &device)?;
         let kept = BTreeMap::new();
-        Ok(Self { config, device, champion, environment, base: None, knowledge: None, kept })
+        Ok(Self {
+            config,
+            device,
+            champion,
+            environment,
+            base: None,
+            knowledge: None,
+            kept,
+            untold: 0,
+        })
     }
 
     /// Trains the encoder too (`full`): states are read anew by a trunk of the policy's own. `base`
@@ -358,7 +369,11 @@ impl Learner for OnlineLearner {
             let recipe = self.logged(kind, candidate.version);
             let heads = (&self.champion.weights.head, &weights.head);
             let rules = (&self.config.gate, &recipe);
-            return logged::examine(rules, heads, holdout, knowledge, candidate.version.0);
+            // Versions are counted on the log, so that no restart begins the spending of α anew.
+            let look = candidate.version.0.saturating_sub(self.untold).max(1);
+            let (found, is_taken) = logged::examine(rules, heads, holdout, knowledge, look)?;
+            self.untold += u64::from(!is_taken);
+            return Ok(found);
         }
         let source = StateSource::new(self.base.as_ref(), &weights, &stamp)?;
         gate::examine(

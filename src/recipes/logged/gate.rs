@@ -22,7 +22,9 @@
 //!    enough to say so.
 //!
 //! The error rate α is spent over successive updates: look t has `α · 6 / (π² t²)`, which sums to α, so
-//! the chance that any of all looks is wrong is at most α. Knows rows and heads; no training.
+//! the chance that any of all looks is wrong is at most α. A look is taken, and paid for, only where it
+//! could tell: whether it can is read from how far the logged choices vary and how noisy rewards are,
+//! never from which way they point. Knows rows and heads; no training.
 
 use super::reward_model::{RewardModel, mean as mean_value};
 use super::rows::{self, Row};
@@ -43,6 +45,10 @@ const DRAWS: usize = 32;
 /// and one list must not carry it.
 const RATIO_MAX: f64 = 3.0;
 
+/// Largest half-width of the interval of the slope with which a look is taken: a model that is half
+/// right can then be told from one that knows nothing.
+const WIDTH_MAX: f64 = 0.5;
+
 /// What one later decision says.
 struct Look {
     /// Contribution to the direction.
@@ -61,7 +67,8 @@ struct Look {
 
 /// Compares a candidate with the champion on later decisions.
 ///
-/// look: number of this examination, from 1.
+/// look: number of this examination among those that could tell, from 1. Returns the finding, and
+/// whether the look was taken.
 ///
 /// # Errors
 /// A tensor operation fails.
@@ -71,7 +78,7 @@ pub(crate) fn examine(
     holdout: &[Sample],
     knowledge: &Knowledge,
     look: u64,
-) -> Result<Examination, LearnError> {
+) -> Result<(Examination, bool), LearnError> {
     let width = champion.config().state_width();
     let (mut rows, _) = rows::collect(holdout, &[], width);
     rows::weigh(recipe.config, &mut rows, &knowledge.answering);
@@ -209,7 +216,7 @@ fn judge(
     (ess_min, is_modelled): (f64, bool),
     (looks, earlier): (&[Look], &[Direction]),
     look: u64,
-) -> Examination {
+) -> (Examination, bool) {
     let n = looks.len() as f64;
     let alpha = gate.alpha * 6.0 / (std::f64::consts::PI.powi(2) * (look.max(1) as f64).powi(2));
     let quantile = standard_normal_quantile(1.0 - alpha);
@@ -236,17 +243,30 @@ fn judge(
     let departures = || looks.iter().flat_map(|l| &l.departures);
     let (sum, squares) = (departures().sum::<f64>(), departures().map(|w| w * w).sum::<f64>());
     let ess = if squares > 0.0 { sum * sum / squares } else { 0.0 };
-    let (accepted, verdict) = if looks.len() < gate.queries_min {
-        (false, format!("{} later answered decisions, {} needed", looks.len(), gate.queries_min))
+    // What a slope of 1 would be known by.
+    let width = if spread > 0.0 { quantile * direction_error / spread } else { f64::INFINITY };
+    let untold = if looks.len() < gate.queries_min {
+        Some(format!("{} later answered decisions, {} needed", looks.len(), gate.queries_min))
+    } else if is_modelled && width > WIDTH_MAX {
+        let further = directions().count() as f64 * ((width / WIDTH_MAX).powi(2) - 1.0);
+        let further = if further.is_finite() { format!("{further:.0}") } else { "many".to_owned() };
+        Some(format!(
+            "what was chosen varied too little to tell whether a step towards the candidate pays (slope of \
+             rewards on predictions known to ±{width:.2}, {WIDTH_MAX} needed): about {further} further \
+             answers, or more exploration"
+        ))
     } else if !is_modelled && ess < ess_min {
         let further = n * (ess_min / ess.max(0.1) - 1.0);
-        (
-            false,
-            format!(
-                "what was logged departs as the candidate does like {ess:.1} decisions, {ess_min:.0} needed: \
+        Some(format!(
+            "what was logged departs as the candidate does like {ess:.1} decisions, {ess_min:.0} needed: \
              about {further:.0} further answers"
-            ),
-        )
+        ))
+    } else {
+        None
+    };
+    let is_taken = untold.is_none();
+    let (accepted, verdict) = if let Some(why) = untold {
+        (false, why)
     } else if direction_low <= 0.0 {
         (false, "no evidence that a step towards the candidate pays".to_owned())
     } else if step_high < 0.0 {
@@ -266,12 +286,13 @@ fn judge(
         slopes.0,
         looks.len()
     );
-    Examination {
+    let examination = Examination {
         accepted,
         reason,
         queries: looks.len() as u64,
         champion: old,
         candidate: new,
         difference: (low, high),
-    }
+    };
+    (examination, is_taken)
 }

@@ -204,8 +204,19 @@ fn learn(
     world: &World,
     config: &LoggedConfig,
     kind: Kind,
-    (count, seed): (usize, u64),
+    sizes: (usize, u64),
 ) -> Result<(Head, LearnReport, Examination), LearnError> {
+    let (head, report, (examination, _)) = look(world, config, kind, sizes)?;
+    Ok((head, report, examination))
+}
+
+/// As [`learn`], with whether a look was taken.
+fn look(
+    world: &World,
+    config: &LoggedConfig,
+    kind: Kind,
+    (count, seed): (usize, u64),
+) -> Result<(Head, LearnReport, (Examination, bool)), LearnError> {
     let recipe = recipe(config, kind, seed);
     let (train, unanswered) = world.log(count * 7 / 10, 0, seed * 2 + 1);
     let (holdout, _) = world.log(count * 3 / 10, count as u64, seed * 2 + 2);
@@ -213,8 +224,8 @@ fn learn(
     let (head, report, knowledge) = update(&recipe, &world.champion, &batch)?;
     let gate = GateConfig { tolerance: 0.1, ..GateConfig::default() };
     let heads = (&world.champion, &head);
-    let examination = examine((&gate, &recipe), heads, &holdout, &knowledge, 1)?;
-    Ok((head, report, examination))
+    let found = examine((&gate, &recipe), heads, &holdout, &knowledge, 1)?;
+    Ok((head, report, found))
 }
 
 #[test]
@@ -254,6 +265,23 @@ fn noise_teaches_nothing_and_is_not_let_through() {
     });
     let passed = passed.count();
     assert!(passed <= 2, "{passed} of {seeds} candidates passed on coin flips");
+}
+
+#[test]
+fn no_error_rate_is_spent_on_a_candidate_that_nothing_can_be_told_of() {
+    let found = |share| {
+        let exploration = Exploration::Explore { share, temperature: 1.0, epsilon: 0.5 };
+        let world = World { exploration, ..World::new(Thumbs::Honest) };
+        let config = LoggedConfig::default();
+        let (.., found) = look(&world, &config, Kind::DoublyRobust, (1_500, 3)).unwrap();
+        found
+    };
+    let (examination, is_taken) = found(0.01);
+    let text = examination.reason;
+    assert!(!is_taken && !examination.accepted, "{text}");
+    assert!(text.contains("varied too little") && text.contains("further answers"), "{text}");
+    let (examination, is_taken) = found(1.0);
+    assert!(is_taken && examination.accepted, "{}", examination.reason);
 }
 
 #[test]
