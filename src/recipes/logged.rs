@@ -3,7 +3,8 @@
 //!
 //! A batch of logged decisions → who answers (`answering`) → what selections are worth, cross-fitted
 //! (`reward_model`) → gradient steps on the doubly robust value of the policy, held near the champion
-//! while answers are few (`objective`) → the gate on later decisions (`gate`).
+//! while answers are few (`objective`) → votes on what to explore (`ensemble`) → the gate on later
+//! decisions (`gate`).
 //!
 //! | part | from |
 //! |---|---|
@@ -18,6 +19,7 @@
 
 mod answering;
 mod config;
+mod ensemble;
 mod gate;
 mod objective;
 mod reward_model;
@@ -145,6 +147,10 @@ fn train(
     };
     let head = climb(recipe, &setting, &valued, &mut report)?;
     drop(valued);
+    let head = match model.as_ref().filter(|m| m.explains()) {
+        Some(model) => ensemble::fit(head, model, &rows, device).map_err(tensor)?,
+        None => head,
+    };
     let reward_mean = setting.reward_mean;
     Ok((head, report, Knowledge { model, answering, reward_mean, earlier }))
 }

@@ -124,6 +124,11 @@ impl RewardModel {
         self.r_squared.is_some_and(|r| r > 0.0)
     }
 
+    /// Number of its networks.
+    pub(super) fn folds(&self) -> usize {
+        self.folds.len()
+    }
+
     /// The candidates of a row by the model that has seen no reward of its query.
     pub(super) fn values(&self, row: &Row<'_>) -> Result<Values> {
         let net = self.folds.get(row.fold(self.folds.len()));

@@ -350,6 +350,37 @@ fn rewards_out_of_range_and_foreign_widths_are_counted_and_not_used() {
     assert_eq!(report.figures["foreign_width"], 1.0);
 }
 
+/// Share of the lists of which some vote is for another first document than the head's; with a width,
+/// lists such as no reward was ever given for.
+fn disputed(head: &Head, width: f32) -> f64 {
+    let mut rng = StdRng::seed_from_u64(5);
+    let lists = 200;
+    let differ = (0..lists).filter(|_| {
+        let (mut states, _) = World::list(&mut rng);
+        if width > 0.0 {
+            let mut values = states.values().to_vec();
+            values.chunks_mut(EMBEDDING + SCALARS.len()).for_each(|row| {
+                row[..EMBEDDING].fill_with(|| rng.random_range(-width..width));
+            });
+            states = CandidateStates::new(EMBEDDING + SCALARS.len(), values).unwrap();
+        }
+        let logits = list_logits(head, &states, &Device::Cpu).unwrap();
+        assert_eq!(logits.ensemble.len(), LoggedConfig::default().reward_model.folds);
+        let best = |scores: &[f64]| (0..N).max_by(|a, b| scores[*a].total_cmp(&scores[*b]));
+        logits.ensemble.iter().any(|member| best(member) != best(&logits.scores))
+    });
+    differ.count() as f64 / f64::from(lists)
+}
+
+#[test]
+fn votes_differ_where_little_is_known_and_agree_where_rewards_were_clear() {
+    let world = World::new(Thumbs::Honest);
+    let (head, ..) =
+        learn(&world, &LoggedConfig::default(), Kind::DoublyRobust, (1_500, 3)).unwrap();
+    let (known, foreign) = (disputed(&head, 0.0), disputed(&head, 3.0));
+    assert!(known < 0.1 && foreign > 0.2 && foreign > 3.0 * known, "{known} and {foreign}");
+}
+
 #[test]
 fn a_seed_repeats_bit_for_bit() {
     let world = World::new(Thumbs::Honest);
