@@ -281,6 +281,10 @@ impl State {
         self.rewards_seen = self.rewards_seen.min(inserted);
         let new = inserted - self.rewards_seen;
         let config = self.args.config;
+        let learned_from = self.rewards_seen.min((config.train_max + config.holdout_max) as u64);
+        if new * 100 < learned_from * config.min_new_percent {
+            return;
+        }
         let by_count = config.min_new_rewards > 0 && new >= config.min_new_rewards;
         let interval = Duration::from_millis(config.interval_ms);
         let by_time = config.interval_ms > 0 && new > 0 && self.last_update.elapsed() >= interval;

@@ -360,7 +360,7 @@ pub fn greedy_completions(
             let cell = match action {
                 Action::Document(j) => {
                     walk.take(j);
-                    explore::finish(&mut walk, &mut Vec::new());
+                    explore::finish(&mut walk, &mut Vec::new(), None);
                     j
                 }
                 Action::Stop => n,

@@ -29,6 +29,7 @@ pub use config::{LoggedConfig, RewardModelConfig};
 
 use crate::policy::head::Head;
 use crate::policy::optimizer::{Optimizer, OptimizerArgs, OptimizerError};
+use crate::recipes::online::carried_on;
 use actors::ports::{Batch, LearnError, LearnReport};
 use actors::types::{Episode, Sample};
 use answering::Answering;
@@ -65,6 +66,8 @@ pub(crate) struct Knowledge {
     reward_mean: f64,
     /// What the training rows say of the direction; empty without a model.
     earlier: Vec<Direction>,
+    /// Its moments are where the next update starts.
+    optimizer: Optimizer,
 }
 
 /// What is trained and how.
@@ -77,6 +80,8 @@ pub(crate) struct Recipe<'a> {
     pub gradient_norm_max: f64,
     pub device: &'a Device,
     pub seed: u64,
+    /// Of the update before.
+    pub before: Option<&'a Knowledge>,
 }
 
 /// Trains a head from the champion's on the batch.
@@ -145,14 +150,14 @@ fn train(
         Some(model) => gate::cross_fitted(recipe, champion, &rows, model)?,
         None => Vec::new(),
     };
-    let head = climb(recipe, &setting, &valued, &mut report)?;
+    let (head, optimizer) = climb(recipe, &setting, &valued, &mut report)?;
     drop(valued);
     let head = match model.as_ref().filter(|m| m.explains()) {
         Some(model) => ensemble::fit(head, model, &rows, device).map_err(tensor)?,
         None => head,
     };
     let reward_mean = setting.reward_mean;
-    Ok((head, report, Knowledge { model, answering, reward_mean, earlier }))
+    Ok((head, report, Knowledge { model, answering, reward_mean, earlier, optimizer }))
 }
 
 fn too_little(config: &LoggedConfig, supported: usize, counts: &Counts) -> String {
@@ -183,25 +188,26 @@ fn climb(
     setting: &Setting<'_>,
     valued: &[Valued<'_>],
     report: &mut LearnReport,
-) -> Result<Head, LearnError> {
+) -> Result<(Head, Optimizer), LearnError> {
     let config = recipe.config;
+    let passes = config.passes * valued.len() as f64 / config.batch as f64;
+    let total = config.steps.max(passes as usize);
     let mut rng = StdRng::seed_from_u64(recipe.seed);
     let (head, variables) = setting.champion.trainable().map_err(tensor)?;
-    let mut optimizer = Optimizer::new(
-        OptimizerArgs {
-            rate: config.learning_rate as f32,
-            weight_decay: recipe.weight_decay as f32,
-            clip_norm: recipe.gradient_norm_max,
-            warmup_steps: config.steps as u64 / 10,
-            total_steps: config.steps as u64,
-            ..OptimizerArgs::default()
-        },
-        &variables,
-    );
+    let args = OptimizerArgs {
+        rate: config.learning_rate as f32,
+        weight_decay: recipe.weight_decay as f32,
+        clip_norm: recipe.gradient_norm_max,
+        warmup_steps: total as u64 / 10,
+        total_steps: total as u64,
+        ..OptimizerArgs::default()
+    };
+    let before = recipe.before.map(|knowledge| &knowledge.optimizer);
+    let mut optimizer = carried_on(args, &variables, before);
     let mut kept = head.snapshot().map_err(tensor)?;
     let mut order: Vec<usize> = Vec::new();
     for part in 0..PARTS {
-        let steps = config.steps * (part + 1) / PARTS - config.steps * part / PARTS;
+        let steps = total * (part + 1) / PARTS - total * part / PARTS;
         let mut totals = Totals::default();
         for _ in 0..steps {
             if order.len() < config.batch {
@@ -234,7 +240,7 @@ fn climb(
         kept = head.snapshot().map_err(tensor)?;
         totals.write(report);
     }
-    Ok(kept)
+    Ok((kept, optimizer))
 }
 
 /// Sums over one part of the steps.

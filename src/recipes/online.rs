@@ -37,6 +37,7 @@ mod states;
 
 pub use config::{Advantage, Objective, OnlineConfig, TrialBudgets};
 pub(crate) use groups::logits as list_logits;
+pub(crate) use live::carried_on;
 pub use states::{Contender, StateSource};
 
 use crate::policy::optimizer::OptimizerError;
@@ -172,6 +173,7 @@ impl OnlineLearner {
             gradient_norm_max: self.config.gradient_norm_max,
             device: &self.device,
             seed: self.config.seed ^ version.0,
+            before: self.knowledge.as_ref(),
         }
     }
 

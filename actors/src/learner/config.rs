@@ -12,6 +12,9 @@ pub struct Config {
     pub interval_ms: u64,
     /// An update is due once so many rewards are new; 0: never.
     pub min_new_rewards: u64,
+    /// No update is due before the new rewards are this share of those that there are to learn from,
+    /// percent: one over the same rewards finds the same weights, and each spends of the gate's α.
+    pub min_new_percent: u64,
     /// How often the schedule is looked at, milliseconds, ≥ 1.
     pub tick_ms: u64,
     /// Most samples to train on, ≥ 1.
@@ -45,9 +48,10 @@ impl Default for Config {
         Self {
             interval_ms: 60_000,
             min_new_rewards: 64,
+            min_new_percent: 25,
             tick_ms: 500,
-            train_max: 2_048,
-            holdout_max: 512,
+            train_max: 8_192,
+            holdout_max: 2_048,
             deadline_ms: 600_000,
             threads: 0,
             nice: 10,
@@ -66,6 +70,9 @@ impl Config {
     pub fn validate(&self) -> Result<(), String> {
         if self.threads > 256 {
             return Err(format!("threads: {} must be at most 256", self.threads));
+        }
+        if self.min_new_percent > 100 {
+            return Err(format!("min_new_percent: {} must be at most 100", self.min_new_percent));
         }
         if self.nice > 19 {
             return Err(format!("nice: {} must be at most 19", self.nice));

@@ -2,9 +2,11 @@
 //!
 //! Owns the drawing and the exact probability of such lists. With g the greedy list of L choices,
 //! `P(a) = (1 - share) [a = g] + share / L * sum_t [a_<t = g_<t] p_t(a_t | g_<t) [the rest is greedy]`
-//! where p_t mixes the proposal with the uniform choice. Every list that differs from g does so
-//! first at one step d, and only the draw of that step can have led to it; g itself is reached by
-//! every step, so that its probability is at least 1 - share.
+//! where p_t mixes the proposal with the uniform choice. A document that was not drawn at its step does
+//! not come later either, unless nothing else may be chosen: a list with it and one without it tell what
+//! it is worth, two orders of the same documents hardly do. Every list that differs from g does so first
+//! at one step d, and only the draw of that step can have led to it; g itself is reached by every step,
+//! so that its probability is at least 1 - share.
 
 use super::{
     Action, Masks, Selection, SelectionError, SelectionLogits, Walk, along, best, draw,
@@ -31,9 +33,10 @@ impl OneStep {
         rng: &mut impl Rng,
     ) -> Result<Selection, SelectionError> {
         let mut list = Vec::new();
-        finish(&mut Walk::new(logits, masks)?, &mut list);
+        finish(&mut Walk::new(logits, masks)?, &mut list, None);
         if !list.is_empty() && rng.random::<f64>() < self.share {
             let step = rng.random_range(0..list.len());
+            let greedy = list[step];
             list.truncate(step);
             let mut walk = Walk::new(logits, masks)?;
             list.iter().for_each(|action| walk.follow(*action));
@@ -43,7 +46,7 @@ impl OneStep {
             list.push(action);
             walk.follow(action);
             if action != Action::Stop {
-                finish(&mut walk, &mut list);
+                finish(&mut walk, &mut list, Some(greedy).filter(|greedy| *greedy != action));
             }
         }
         let order: Vec<u32> = list.iter().filter_map(|action| action.document()).collect();
@@ -59,17 +62,18 @@ impl OneStep {
         order: &[u32],
     ) -> Result<Vec<f64>, SelectionError> {
         let mut greedy = Vec::new();
-        finish(&mut Walk::new(logits, masks)?, &mut greedy);
+        finish(&mut Walk::new(logits, masks)?, &mut greedy, None);
         let each = self.share / greedy.len() as f64;
         // Of as many explorations as the greedy list has steps, one at each, those that are on it
         // still: the steps to come, and p_t(g_t) of each step so far.
         let (mut to_come, mut drawn) = (greedy.len() as f64, 0.0);
         let of_greedy = |on_it: f64| 1.0 - self.share + each * on_it;
         // P(the steps so far), and whether they are those of the greedy list.
-        let (mut mass, mut is_greedy) = (of_greedy(to_come), true);
+        let (mut mass, mut is_greedy, mut left) = (of_greedy(to_come), true, None);
         let mut steps = Vec::with_capacity(order.len() + 1);
         along(logits, masks, order, |walk, actions, index| {
-            let is_best = actions[index].0 == best(actions);
+            let greedy = best_but(actions, left);
+            let is_best = actions[index].0 == greedy;
             let next = if is_greedy {
                 let p = self.proposal(walk, actions)[index];
                 is_greedy = is_best;
@@ -78,6 +82,7 @@ impl OneStep {
                     drawn += p;
                     of_greedy(to_come + drawn)
                 } else {
+                    left = Some(greedy);
                     each * p
                 }
             } else if is_best {
@@ -112,14 +117,25 @@ impl OneStep {
     }
 }
 
-/// Goes on greedily to the end.
-pub(super) fn finish(walk: &mut Walk<'_>, list: &mut Vec<Action>) {
+/// The greedy action but for a document that was passed over, where there is another.
+fn best_but(actions: &[(Action, f64)], left: Option<Action>) -> Action {
+    match left {
+        Some(document @ Action::Document(_)) if actions.len() > 1 => {
+            let others: Vec<_> = actions.iter().filter(|(a, _)| *a != document).copied().collect();
+            best(&others)
+        }
+        _ => best(actions),
+    }
+}
+
+/// Goes on greedily to the end, without the document that was passed over.
+pub(super) fn finish(walk: &mut Walk<'_>, list: &mut Vec<Action>, left: Option<Action>) {
     loop {
         let actions = walk.actions();
         if actions.is_empty() {
             break;
         }
-        let action = best(&actions);
+        let action = best_but(&actions, left);
         list.push(action);
         walk.follow(action);
         if action == Action::Stop {

@@ -8,8 +8,10 @@ use serde::{Deserialize, Serialize};
 pub struct LoggedConfig {
     /// Fewest answered decisions for an update.
     pub answered_min: usize,
-    /// Gradient steps of an update, whatever the number of decisions: its price in time.
+    /// Fewest gradient steps of an update.
     pub steps: usize,
+    /// Passes over the decisions where that is more steps: what an update takes grows with them.
+    pub passes: f64,
     /// Decisions a step.
     pub batch: usize,
     /// Peak learning rate; warmed up over a tenth of the steps, then falls to 0.
@@ -71,6 +73,7 @@ impl Default for LoggedConfig {
         Self {
             answered_min: 100,
             steps: 300,
+            passes: 2.0,
             batch: 32,
             learning_rate: 3e-3,
             draws: 2,
@@ -118,6 +121,7 @@ impl LoggedConfig {
         range("answered_min", self.answered_min >= 2, "at least 2")?;
         range("steps", (1..=100_000).contains(&self.steps), "1 to 100000")?;
         range("batch", (2..=4_096).contains(&self.batch), "2 to 4096")?;
+        range("passes", weight(self.passes) && self.passes <= 1_000.0, "0 to 1000")?;
         let rate = positive(self.learning_rate) && self.learning_rate < 1.0;
         range("learning_rate", rate, "above 0 and below 1")?;
         range("draws", (1..=256).contains(&self.draws), "1 to 256")?;

@@ -196,6 +196,7 @@ fn recipe<'a>(config: &'a LoggedConfig, kind: Kind, seed: u64) -> Recipe<'a> {
         gradient_norm_max: 1.0,
         device: &Device::Cpu,
         seed,
+        before: None,
     }
 }
 
@@ -379,6 +380,20 @@ fn votes_differ_where_little_is_known_and_agree_where_rewards_were_clear() {
         learn(&world, &LoggedConfig::default(), Kind::DoublyRobust, (1_500, 3)).unwrap();
     let (known, foreign) = (disputed(&head, 0.0), disputed(&head, 3.0));
     assert!(known < 0.1 && foreign > 0.2 && foreign > 3.0 * known, "{known} and {foreign}");
+}
+
+#[test]
+fn an_update_starts_from_the_moments_of_the_one_before_and_makes_as_many_passes_as_asked() {
+    let world = World::new(Thumbs::Honest);
+    let config = LoggedConfig { steps: 5, passes: 4.0, ..LoggedConfig::default() };
+    let (train, _) = world.log(400, 0, 7);
+    let batch = Batch { train, ..Batch::default() };
+    let recipe = recipe(&config, Kind::Weighted, 1);
+    let (_, report, first) = update(&recipe, &world.champion, &batch).unwrap();
+    assert_eq!(report.steps, 50, "4 passes of 400 decisions, 32 at a time");
+    let recipe = Recipe { before: Some(&first), ..recipe };
+    let (_, report, second) = update(&recipe, &world.champion, &batch).unwrap();
+    assert_eq!((report.steps, second.optimizer.steps()), (50, 100));
 }
 
 #[test]

@@ -178,7 +178,7 @@ impl Steps {
 
 /// An optimiser with the moments of `before`, whose steps count on, so that their bias stays
 /// corrected: the schedule is moved by as many, and its rise is short because moments are known.
-fn carried_on(
+pub(crate) fn carried_on(
     args: OptimizerArgs,
     variables: &BTreeMap<String, Var>,
     before: Option<&Optimizer>,
