@@ -96,7 +96,9 @@ pub(super) struct Terminal {
 impl Watch for Terminal {
     fn step(&mut self, what: &str, (done, total): (usize, usize), name: &str) {
         let part = format!("{what} {}", if what == "entrants" { "" } else { name });
-        if self.part.as_ref().is_none_or(|(known, ..)| *known != part) {
+        // The training part of a data set is read, then the test part under the same name.
+        let is_over = |(known, _, at): &(String, Progress, usize)| *known != part || done < *at;
+        if self.part.as_ref().is_none_or(is_over) {
             let progress = Progress::start(what, Some(total as u64));
             if let Some((_, old, _)) = self.part.replace((part, progress, 0)) {
                 old.finish();

@@ -142,6 +142,7 @@ fn train(
     };
     report.figures.extend(counts.by.iter().map(|(name, n)| ((*name).to_owned(), *n as f64)));
     report.figures.insert("answered_share".to_owned(), answering.share());
+    report.figures.extend(rows::answered_figures(&rows));
     if let Some(model) = &model {
         report.figures.insert("reward_model_r_squared".to_owned(), model.r_squared.unwrap_or(0.0));
         report.figures.insert("reward_model_bias".to_owned(), model.bias);

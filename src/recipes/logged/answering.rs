@@ -4,7 +4,9 @@
 //! answered decisions alone. Where the chance to be answered depends on what the log shows (the arm,
 //! whether the list was explored, its length, the answer), weighting by its inverse makes the answered
 //! speak for all (inverse probability of observation; Saito, "Missing-not-at-random", 2020, for the
-//! case that is left over: what depends on the reward itself cannot be seen in a log).
+//! case that is left over: what depends on the reward itself cannot be seen in a log). Where the annoyed
+//! answer ρ times as often as the content, whatever they were shown, the odds of a good reward are 1/ρ of
+//! the true ones for every list alike: means are off, which list is better is not.
 //! Logistic regression with a ridge, by Newton's method in f64. Knows numbers only.
 
 /// Ridge on the coefficients (not on the intercept), for standardised features.

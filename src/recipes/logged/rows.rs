@@ -189,6 +189,34 @@ pub(super) fn weigh(config: &LoggedConfig, rows: &mut [Row<'_>], answering: &Ans
     }
 }
 
+/// Share answered of the lists served greedily, of those explored, and of those of other arms than the
+/// champion's, and the mean reward as it was answered, each counted once: beside the report's mean,
+/// what weighing by the chance of an answer does. Only what occurs has a figure.
+pub(super) fn answered_figures(rows: &[Row<'_>]) -> Vec<(String, f64)> {
+    let mut figures = Vec::new();
+    let mut share = |name: &str, is_of: &dyn Fn(&Row<'_>) -> bool| {
+        let of: Vec<bool> = rows.iter().filter(|r| is_of(r)).map(|r| r.reward.is_some()).collect();
+        if !of.is_empty() {
+            let answered = of.iter().filter(|answered| **answered).count() as f64;
+            figures.push((format!("answered_share_{name}"), answered / of.len() as f64));
+        }
+    };
+    let is_explored = |row: &Row<'_>| row.decision.deviates != Some(false);
+    share("greedy", &|row| !is_explored(row));
+    share("explored", &is_explored);
+    share("other_arms", &is_other_arm);
+    let rewards: Vec<f64> = rows.iter().filter_map(|row| row.reward).collect();
+    if !rewards.is_empty() {
+        let mean = rewards.iter().sum::<f64>() / rewards.len() as f64;
+        figures.push(("reward_mean_as_answered".to_owned(), mean));
+    }
+    figures
+}
+
+fn is_other_arm(row: &Row<'_>) -> bool {
+    row.episode.assignment.as_ref().is_some_and(|a| a.arm != actors::types::Arm::Champion)
+}
+
 /// What the chance of an answer may depend on and the log shows: the arm, exploration, the length of
 /// the list and of the answer, and whether there was one at all.
 fn features(row: &Row<'_>) -> Vec<f64> {
@@ -198,9 +226,8 @@ fn features(row: &Row<'_>) -> Vec<f64> {
         Outcome::Reranked | Outcome::Failed { .. } => 0,
     };
     let flag = |is_so: bool| f64::from(u8::from(is_so));
-    let arm = episode.assignment.as_ref().is_some_and(|a| a.arm != actors::types::Arm::Champion);
     vec![
-        flag(arm),
+        flag(is_other_arm(row)),
         flag(decision.deviates == Some(true)),
         decision.order.len() as f64,
         (decision.context_tokens() as f64).ln_1p(),

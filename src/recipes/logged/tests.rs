@@ -35,8 +35,8 @@ struct World {
     champion: Head,
     exploration: Exploration,
     thumbs: Thumbs,
-    /// Chance that a decision of this worth is answered.
-    answered: fn(f64) -> f64,
+    /// Chance that a decision of this worth is answered, by what would be said.
+    answered: fn(f64, bool) -> f64,
     shift: f64,
     /// What the good document is worth alone, and beside another.
     alone: f64,
@@ -52,7 +52,7 @@ impl World {
             champion,
             exploration: SAMPLED,
             thumbs,
-            answered: |_| 1.0,
+            answered: |_, _| 1.0,
             shift: 0.0,
             alone: 0.9,
             beside: 0.6,
@@ -101,7 +101,7 @@ impl World {
             }
             let decision = decision(from + index, selection, states, self.exploration);
             let episode = episode(from + index, decision);
-            if rng.random_bool((self.answered)(worth)) {
+            if rng.random_bool((self.answered)(worth, up)) {
                 let total = f64::from(u8::from(up)) * (1.0 - self.shift) + self.shift;
                 let reward = self.reward(total, documents);
                 samples.push(Sample { episode, reward, references: vec![] });
@@ -324,7 +324,7 @@ fn weighing_by_the_chance_of_an_answer_undoes_who_answers() {
     // Lists of two documents are answered rarely: without weights they look as good as they are
     // among the few; the share of the answered is reported.
     let world = World {
-        answered: |worth| if (worth - 0.6).abs() < 1e-9 { 0.2 } else { 0.8 },
+        answered: |worth, _| if (worth - 0.6).abs() < 1e-9 { 0.2 } else { 0.8 },
         ..World::new(Thumbs::Honest)
     };
     let (_, report, _) =
@@ -332,6 +332,21 @@ fn weighing_by_the_chance_of_an_answer_undoes_who_answers() {
     let share = report.figures["answered_share"];
     assert!(share > 0.4 && share < 0.8, "{share}");
     assert_eq!(report.figures["answered"] + report.figures["unanswered"], 700.0);
+    // The rarely answered are the middling: counted as they came, rewards look another way.
+    let effect = report.reward_mean - report.figures["reward_mean_as_answered"];
+    assert!(effect.abs() > 0.001, "{effect}");
+    assert!(report.figures["answered_share_explored"] > 0.0);
+}
+
+#[test]
+fn users_who_answer_when_annoyed_do_not_turn_what_is_learned_round() {
+    // Odds of a thumb up are a quarter of what they are among all, for every list alike.
+    let world =
+        World { answered: |_, up| if up { 0.2 } else { 0.8 }, ..World::new(Thumbs::Honest) };
+    let (head, report, _) =
+        learn(&world, &LoggedConfig::default(), Kind::DoublyRobust, (3_000, 2)).unwrap();
+    assert!(report.reward_mean < 0.25, "the annoyed are heard: {}", report.reward_mean);
+    assert!(world.value(&head) > 0.8, "{}", world.value(&head));
 }
 
 #[test]
