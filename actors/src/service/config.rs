@@ -129,7 +129,7 @@ impl Default for ServiceConfig {
             roles: Roles::default(),
             top_n: 20,
             limits: SelectionLimits { k_min: 1, k_max: 10, token_budget: 2_048 },
-            exploration: Exploration::Explore { share: 0.2, temperature: 1.0, epsilon: 0.05 },
+            exploration: Exploration::Explore { share: 0.3, temperature: 1.0, epsilon: 0.05 },
             admission: AdmissionConfig::default(),
             supervision: SupervisionConfig::default(),
             episode: episode::Config::default(),

@@ -105,9 +105,8 @@ impl Sums {
             self.spread += worth[j] * worth[j];
             for f in 0..self.features {
                 let x = features[f][j];
-                for g in 0..=f {
-                    self.gram[f * self.features + g] += x * features[g][j];
-                }
+                let row = self.gram[f * self.features..].iter_mut();
+                row.zip(&features[..=f]).for_each(|(sum, other)| *sum += x * other[j]);
                 for (moments, own) in self.moments.iter_mut().zip(&own) {
                     moments[f] += x * (own[j] - worth[j]);
                 }

@@ -211,13 +211,36 @@ fn moments(values: impl Iterator<Item = f64> + Clone) -> (f64, f64) {
     (mean, (variance / n.max(1.0)).sqrt())
 }
 
+/// Why nothing can be told of a candidate with a model: the slope of `answers` is known to ± width only.
+fn varied_too_little(width: f64, answers: usize) -> Option<String> {
+    let further = answers as f64 * ((width / WIDTH_MAX).powi(2) - 1.0);
+    let further = if further.is_finite() { format!("{further:.0}") } else { "many".to_owned() };
+    (width > WIDTH_MAX).then(|| {
+        format!(
+            "what was chosen varied too little to tell whether a step towards the candidate pays (slope of \
+             rewards on predictions known to ±{width:.2}, {WIDTH_MAX} needed): about {further} further \
+             answers, or more exploration"
+        )
+    })
+}
+
+/// Why nothing can be told of a candidate without a model: too few of the later answers follow it.
+fn departed_too_rarely(ess: f64, ess_min: f64, answers: usize) -> Option<String> {
+    let further = answers as f64 * (ess_min / ess.max(0.1) - 1.0);
+    (ess < ess_min).then(|| {
+        format!(
+            "what was logged departs as the candidate does like {ess:.1} decisions, {ess_min:.0} needed: \
+             about {further:.0} further answers"
+        )
+    })
+}
+
 fn judge(
     gate: &GateConfig,
     (ess_min, is_modelled): (f64, bool),
     (looks, earlier): (&[Look], &[Direction]),
     look: u64,
 ) -> (Examination, bool) {
-    let n = looks.len() as f64;
     let alpha = gate.alpha * 6.0 / (std::f64::consts::PI.powi(2) * (look.max(1) as f64).powi(2));
     let quantile = standard_normal_quantile(1.0 - alpha);
     let directions = || {
@@ -243,26 +266,13 @@ fn judge(
     let departures = || looks.iter().flat_map(|l| &l.departures);
     let (sum, squares) = (departures().sum::<f64>(), departures().map(|w| w * w).sum::<f64>());
     let ess = if squares > 0.0 { sum * sum / squares } else { 0.0 };
-    // What a slope of 1 would be known by.
     let width = if spread > 0.0 { quantile * direction_error / spread } else { f64::INFINITY };
     let untold = if looks.len() < gate.queries_min {
         Some(format!("{} later answered decisions, {} needed", looks.len(), gate.queries_min))
-    } else if is_modelled && width > WIDTH_MAX {
-        let further = directions().count() as f64 * ((width / WIDTH_MAX).powi(2) - 1.0);
-        let further = if further.is_finite() { format!("{further:.0}") } else { "many".to_owned() };
-        Some(format!(
-            "what was chosen varied too little to tell whether a step towards the candidate pays (slope of \
-             rewards on predictions known to ±{width:.2}, {WIDTH_MAX} needed): about {further} further \
-             answers, or more exploration"
-        ))
-    } else if !is_modelled && ess < ess_min {
-        let further = n * (ess_min / ess.max(0.1) - 1.0);
-        Some(format!(
-            "what was logged departs as the candidate does like {ess:.1} decisions, {ess_min:.0} needed: \
-             about {further:.0} further answers"
-        ))
+    } else if is_modelled {
+        varied_too_little(width, directions().count())
     } else {
-        None
+        departed_too_rarely(ess, ess_min, looks.len())
     };
     let is_taken = untold.is_none();
     let (accepted, verdict) = if let Some(why) = untold {
