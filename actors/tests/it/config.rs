@@ -31,6 +31,7 @@ fn every_bound_that_may_not_be_zero_is_refused_by_its_full_name() {
         "replay_buffer.holdout_fraction",
         "learner.interval_ms",
         "learner.min_new_rewards",
+        "learner.min_new_percent",
         "learner.holdout_max",
         "learner.threads",
         "learner.nice",

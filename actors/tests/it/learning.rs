@@ -63,6 +63,30 @@ async fn enough_new_rewards_start_an_update_by_themselves() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn no_update_is_due_before_the_new_rewards_are_their_share_of_all() {
+    let world = world().await;
+    let mut config = config();
+    (config.learner.min_new_rewards, config.learner.min_new_percent) = (1, 100);
+    let service = start(&world, config).await;
+    for n in 0..4 {
+        ask(&service, n).await;
+    }
+    until_kept(&service, 4).await;
+    tokio::time::sleep(MINUTE).await;
+    let settled = service.policy().version;
+    assert!(settled > PolicyVersion(0), "the first reward is all there is");
+    ask(&service, 4).await;
+    until_kept(&service, 5).await;
+    tokio::time::sleep(MINUTE).await;
+    assert_eq!(service.policy().version, settled, "one reward beside four");
+    for n in 5..10 {
+        ask(&service, n).await;
+    }
+    until(&service, "next", |s| async move { s.policy().version > settled }).await;
+    assert_laws(&world, &service).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_restart_serves_the_last_champion_rebuilds_the_buffer_and_counts_versions_on() {
     let world = world().await;
     let service = start(&world, config()).await;
