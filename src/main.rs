@@ -20,7 +20,7 @@ fn main() -> ExitCode {
             };
         }
     };
-    if let Err(error) = settle_threads() {
+    if let Err(error) = actors::compute::settle_threads() {
         complain(&format!("cannot start the threads that compute: {error}"));
         return ExitCode::FAILURE;
     }
@@ -38,28 +38,6 @@ fn main() -> ExitCode {
             ExitCode::from(error.exit_code())
         }
     }
-}
-
-/// Lets encoders compute on all cores, and each operation of candle on one, unless the environment says
-/// otherwise by `RAYON_NUM_THREADS`. Heads and what trains them are small: candle 0.11 reads
-/// `/proc/cpuinfo` at each of their operations to learn how many threads it may use, and its threads wait
-/// for each other by spinning, which serving then lacks (an update takes a third of the time with one).
-fn settle_threads() -> Result<(), rayon::ThreadPoolBuildError> {
-    const VARIABLE: &str = "RAYON_NUM_THREADS";
-    if std::env::var_os(VARIABLE).is_some() {
-        return Ok(());
-    }
-    #[expect(
-        unsafe_code,
-        clippy::disallowed_methods,
-        reason = "candle takes this from nowhere else, and no other thread runs yet"
-    )]
-    // SAFETY: first thing that the only thread of the process does.
-    unsafe {
-        std::env::set_var(VARIABLE, "1");
-    }
-    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    rayon::ThreadPoolBuilder::new().num_threads(cores).build_global()
 }
 
 fn complain(message: &str) {

@@ -55,12 +55,7 @@ pub struct Args {
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=64))]
     pub concurrency: u32,
     /// Who learns: `frozen`, `oracle`, or an objective of `learner.objective`.
-    #[arg(
-        long,
-        value_delimiter = ',',
-        value_name = "NAME,…",
-        default_value = "frozen,rrpo,oracle"
-    )]
+    #[arg(long, value_delimiter = ',', value_name = "NAME,…", default_value = "frozen,dr,oracle")]
     pub arms: Vec<String>,
     /// Times that `oracle` is trained on the right answers to all training questions.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]

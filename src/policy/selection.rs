@@ -1,8 +1,7 @@
 //! Ordered selection with a learned stop: a Plackett–Luce policy whose probabilities are exact.
 //!
-//! Owns the masks, the sampling and the log-probabilities, in f64 and without tensors, so that
-//! serving, the trainer's behaviour term and off-policy estimates share one definition. Does not
-//! know where the logits come from (`head.rs`) nor what they are for.
+//! Owns masks, sampling and log-probabilities, in f64 and without tensors, so that serving, training
+//! and off-policy estimates share one definition; not where logits come from (`head.rs`).
 //!
 //! At step t with chosen set C the unmasked actions are the documents that are not chosen and still
 //! fit the token budget, and the stop once `k_min` documents are chosen:
@@ -13,6 +12,7 @@
 //! probability to record. Exploration of one step of the greedy list is `explore.rs`.
 
 mod explore;
+pub use explore::greedy_completions;
 
 use actors::types::{Exploration, SelectionLimits};
 use rand::Rng;
@@ -340,36 +340,6 @@ pub fn behaviour_log_probs(
             explore::OneStep { share, temperature, epsilon }.log_probs(logits, masks, order)
         }
     }
-}
-
-/// Where each open action of each step of a given selection leads when all that follows is greedy.
-///
-/// Returns one row per step, `(n + 1)` long: the whole selection, `None` where the action is masked;
-/// the stop last. Errors as for [`log_probs`].
-pub fn greedy_completions(
-    logits: &SelectionLogits,
-    masks: Masks<'_>,
-    order: &[u32],
-) -> Result<Vec<Vec<Option<Vec<u32>>>>, SelectionError> {
-    let n = logits.scores.len();
-    let mut steps = Vec::with_capacity(order.len() + 1);
-    along(logits, masks, order, |walk, actions, _| {
-        let mut row = vec![None; n + 1];
-        for &(action, _) in actions {
-            let mut walk = walk.clone();
-            let cell = match action {
-                Action::Document(j) => {
-                    walk.take(j);
-                    explore::finish(&mut walk, &mut Vec::new(), None);
-                    j
-                }
-                Action::Stop => n,
-            };
-            row[cell] = Some(walk.chosen.iter().map(|&j| j as u32).collect());
-        }
-        steps.push(row);
-    })?;
-    Ok(steps)
 }
 
 /// Walks along a recorded selection, and shows `visit` each choice: the walk before it, the

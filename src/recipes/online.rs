@@ -29,6 +29,7 @@
 
 mod config;
 mod credit;
+mod from_log;
 mod groups;
 mod live;
 mod objective;
@@ -43,7 +44,7 @@ pub use states::{Contender, StateSource};
 use crate::policy::optimizer::OptimizerError;
 use crate::policy::reader::PairReader;
 use crate::policy::serving::{self, PolicyWeights};
-use crate::recipes::logged::{self, Kind, Knowledge, Recipe};
+use crate::recipes::logged::Knowledge;
 use crate::recipes::{gate, stop};
 use actors::ports::{Batch, Environment, Examination, LearnError, LearnReport, Learner, Purchases};
 use actors::types::{PolicySnapshot, PolicyStamp, PolicyVersion, Sample};
@@ -137,44 +138,6 @@ impl OnlineLearner {
             self.champion.source = Some(source);
         }
         Ok(())
-    }
-
-    /// Trains on logged decisions alone.
-    fn update_from_log(
-        &mut self,
-        kind: Kind,
-        batch: &Batch,
-        version: PolicyVersion,
-    ) -> Result<(PolicySnapshot, LearnReport), LearnError> {
-        if self.base.is_some() {
-            return Err(LearnError::Model(
-                "objectives that learn from the log train the head alone: set policy.trainable = \
-                 \"head\""
-                    .to_owned(),
-            ));
-        }
-        let champion = &self.champion.weights;
-        let (head, report, knowledge) =
-            logged::update(&self.logged(kind, version), &champion.head, batch)?;
-        let weights = PolicyWeights { head, ..champion.clone() };
-        self.knowledge = Some(knowledge);
-        let bytes = serving::to_bytes(&weights).map_err(LearnError::Model)?;
-        let recipe = format!("online/{}", self.config.objective.name());
-        let parent = Some(self.champion.stamp.version);
-        Ok((PolicySnapshot::new(version, parent, recipe, bytes), report))
-    }
-
-    fn logged(&self, kind: Kind, version: PolicyVersion) -> Recipe<'_> {
-        Recipe {
-            config: &self.config.logged,
-            kind,
-            temperature: self.config.temperature,
-            weight_decay: self.config.weight_decay,
-            gradient_norm_max: self.config.gradient_norm_max,
-            device: &self.device,
-            seed: self.config.seed ^ version.0,
-            before: self.knowledge.as_ref(),
-        }
     }
 
     fn contender(&self) -> Contender<'_> {
@@ -367,14 +330,7 @@ impl Learner for OnlineLearner {
     ) -> Result<Examination, LearnError> {
         self.prepare()?;
         let Champion { weights, stamp, .. } = load(candidate, &self.device)?;
-        if let (Some(kind), Some(knowledge)) = (self.config.objective.logged(), &self.knowledge) {
-            let recipe = self.logged(kind, candidate.version);
-            let heads = (&self.champion.weights.head, &weights.head);
-            let rules = (&self.config.gate, &recipe);
-            // Versions are counted on the log, so that no restart begins the spending of α anew.
-            let look = candidate.version.0.saturating_sub(self.untold).max(1);
-            let (found, is_taken) = logged::examine(rules, heads, holdout, knowledge, look)?;
-            self.untold += u64::from(!is_taken);
+        if let Some(found) = self.examine_on_log((&weights, candidate.version), holdout)? {
             return Ok(found);
         }
         let source = StateSource::new(self.base.as_ref(), &weights, &stamp)?;

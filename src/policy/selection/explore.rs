@@ -117,6 +117,36 @@ impl OneStep {
     }
 }
 
+/// Where each open action of each step of a given selection leads when all that follows is greedy.
+///
+/// Returns one row per step, `(n + 1)` long: the whole selection, `None` where the action is masked;
+/// the stop last. Errors as for [`super::log_probs`].
+pub fn greedy_completions(
+    logits: &SelectionLogits,
+    masks: Masks<'_>,
+    order: &[u32],
+) -> Result<Vec<Vec<Option<Vec<u32>>>>, SelectionError> {
+    let n = logits.scores.len();
+    let mut steps = Vec::with_capacity(order.len() + 1);
+    along(logits, masks, order, |walk, actions, _| {
+        let mut row = vec![None; n + 1];
+        for &(action, _) in actions {
+            let mut walk = walk.clone();
+            let cell = match action {
+                Action::Document(j) => {
+                    walk.take(j);
+                    finish(&mut walk, &mut Vec::new(), None);
+                    j
+                }
+                Action::Stop => n,
+            };
+            row[cell] = Some(walk.chosen.iter().map(|&j| j as u32).collect());
+        }
+        steps.push(row);
+    })?;
+    Ok(steps)
+}
+
 /// The greedy action but for a document that was passed over, where there is another.
 fn best_but(actions: &[(Action, f64)], left: Option<Action>) -> Action {
     match left {
@@ -129,7 +159,7 @@ fn best_but(actions: &[(Action, f64)], left: Option<Action>) -> Action {
 }
 
 /// Goes on greedily to the end, without the document that was passed over.
-pub(super) fn finish(walk: &mut Walk<'_>, list: &mut Vec<Action>, left: Option<Action>) {
+fn finish(walk: &mut Walk<'_>, list: &mut Vec<Action>, left: Option<Action>) {
     loop {
         let actions = walk.actions();
         if actions.is_empty() {

@@ -16,7 +16,7 @@ use crate::recipes::rollout::pad;
 use actors::types::CandidateStates;
 use candle_core::{D, Device, Result, Tensor};
 
-/// Lists read: more sharpen the read-outs no further than the models differ.
+/// Newest lists read: more sharpen the read-outs no further than the models differ.
 const LISTS: usize = 1_000;
 /// Lists in one forward pass.
 const BATCH: usize = 32;
@@ -31,7 +31,7 @@ pub(super) fn fit(head: Head, model: &RewardModel, rows: &[Row<'_>], on: &Device
     let folds = model.folds();
     let features = head.config().hidden + head.config().scalars;
     let mut sums = Sums::new(features, folds);
-    for batch in rows[..rows.len().min(LISTS)].chunks(BATCH) {
+    for batch in rows[rows.len().saturating_sub(LISTS)..].chunks(BATCH) {
         let lists: Vec<&CandidateStates> = batch.iter().map(|row| row.states).collect();
         let (states, present, _) = pad(&lists, head.config().state_width(), on)?;
         let (output, hidden) = head.forward_with_hidden(&states, &present)?;
