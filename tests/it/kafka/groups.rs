@@ -183,7 +183,16 @@ async fn whoever_does_not_let_go_in_time_is_fenced() {
     assert!(matches!(refused, Err(LogError::Fenced(_))), "{refused:?}");
     let kept = 1 - leaving[0];
     let positions = positions(kept);
-    slow.commit(Commit { partition: kept, positions, ..Commit::default() }).await.unwrap();
+    // While the group shares out its partitions a commit of those that stay is put off, not lost.
+    loop {
+        let positions = positions.clone();
+        match slow.commit(Commit { partition: kept, positions, ..Commit::default() }).await {
+            Err(LogError::Unavailable(_)) => {
+                slow.poll(100, Duration::from_millis(100)).await.unwrap();
+            }
+            other => break other.unwrap(),
+        }
+    }
     until("read by the other", async || {
         seen.lock().unwrap().records.iter().any(|(_, partition, _)| *partition == leaving[0])
     })
