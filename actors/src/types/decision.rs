@@ -43,8 +43,8 @@ pub enum Exploration {
     },
     /// The greedy list, but in a share of the decisions exactly one of its steps, each as likely as
     /// another, is drawn from `(1 - epsilon) * proposal + epsilon * uniform`, and the greedy rule
-    /// goes on from there without the document that was passed over. The proposal is `softmax(logits / temperature)`, or the votes of an
-    /// ensemble where the weights have one.
+    /// goes on from there without the document that was passed over. The proposal is
+    /// `softmax(logits / temperature)`, or the votes of an ensemble where the weights have one.
     Explore {
         /// Share of the decisions in which a step is drawn, in [0, 1].
         share: f64,
