@@ -184,11 +184,11 @@ async fn whoever_does_not_let_go_in_time_is_fenced() {
     let kept = 1 - leaving[0];
     let positions = positions(kept);
     // While the group shares out its partitions a commit of those that stay is put off, not lost.
-    let until = tokio::time::Instant::now() + PATIENCE;
+    let deadline = tokio::time::Instant::now() + PATIENCE;
     loop {
         let positions = positions.clone();
         match slow.commit(Commit { partition: kept, positions, ..Commit::default() }).await {
-            Err(LogError::Unavailable(_)) if tokio::time::Instant::now() < until => {
+            Err(LogError::Unavailable(_)) if tokio::time::Instant::now() < deadline => {
                 slow.poll(100, Duration::from_millis(100)).await.unwrap();
             }
             other => break other.unwrap(),
